@@ -1,0 +1,83 @@
+/**
+ * A model: configuration, named parameters, metadata, as a safetensors file holds them.
+ *
+ * Parameters keep the names and shapes of a PyTorch ResNet-18 state dict (conv1.weight [o][i][kh][kw],
+ * bn1.weight, bn1.bias, bn1.running_mean, bn1.running_var, layer1.0.conv1.weight, ...,
+ * layer2.0.downsample.0.weight, ..., fc.weight [d][c], fc.bias [d]); num_batches_tracked is not kept.
+ * All trainable ones lie in one block, so that an optimiser, an average or a delta is one loop; the running
+ * statistics lie behind them.
+ * Ownership: the model owns all it points to. Not locked: one writer, or many readers.
+ */
+#ifndef SS_NN_MODEL_H
+#define SS_NN_MODEL_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#include "../base/err.h"
+#include "../io/stream.h"
+
+#define SS_BLOCKS 8 /* basic blocks of a ResNet-18; cuts are after 0..8 of them */
+
+typedef enum ss_norm {
+    SS_NORM_BATCH = 1, /* running statistics, constants within a step; folds into the convolution */
+    SS_NORM_GROUP = 2, /* group norm, and weight standardisation of the convolutions */
+    SS_NORM_WEIGHT = 3 /* scaled weight standardisation alone (normaliser-free); folds into the convolution */
+} ss_norm;
+
+typedef struct ss_model_config {
+    int width;   /* channels of the stem: 64, 32, 16 for width 1, 1/2, 1/4; then times 1, 2, 4, 8 */
+    int mels;    /* height of the input window, 64 */
+    int frames;  /* its length T, 96 */
+    int dim;     /* of the embedding, 128 */
+    ss_norm norm;
+    float input_mean, input_scale; /* the net sees (x - input_mean) * input_scale */
+} ss_model_config;
+
+void ss_model_config_default(ss_model_config *c);
+
+typedef struct ss_param {
+    char name[64];
+    int rank;
+    uint32_t dim[4];
+    size_t offset, count; /* floats in ss_model.value */
+    int trainable;
+} ss_param;
+
+typedef struct ss_model {
+    ss_model_config config;
+    ss_param *param;
+    int nparam;
+    float *value;      /* [ntrainable + running statistics] */
+    size_t ntrainable; /* floats that are learnt: they come first */
+    size_t nvalue;
+    uint64_t generation;
+    char frontend_hash[17]; /* of the features it was made for, "" = any */
+    char *mixture; /* serialised distributional memory that travels with the model, mixture_size bytes, or NULL */
+    size_t mixture_size;
+} ss_model;
+
+/** A fresh model, weights drawn from the seed. */
+int ss_model_create(ss_model **m, const ss_model_config *c, uint64_t seed, ss_err *e);
+int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e);
+void ss_model_free(ss_model *m);
+
+/** NULL when there is none of that name. */
+const ss_param *ss_model_find(const ss_model *m, const char *name);
+float *ss_model_values(ss_model *m, const char *name);
+
+/** Open a file that ss_model_save wrote. Errors: SS_EIO, SS_EDAMAGED (digest, header), SS_EUNFIT. */
+int ss_model_load(ss_model **m, const char *path, ss_err *e);
+/** Write to a temporary name, fsync, rename over path, fsync the folder. */
+int ss_model_save(const ss_model *m, const char *path, ss_err *e);
+
+/** Hash of the architecture (config without values): 16 hex digits for stream headers. */
+void ss_model_arch_hash(const ss_model_config *c, char out[17]);
+
+/** Shape at a cut (SS_CUT_...): dims [channels][height][width] (embedding: [dim][1][1]). */
+void ss_model_cut_shape(const ss_model_config *c, int cut, uint32_t dim[3]);
+/** Multiply-adds of one window from the input to the cut, and parameters needed up to it. */
+uint64_t ss_model_macs(const ss_model_config *c, int cut);
+uint64_t ss_model_params(const ss_model_config *c, int cut);
+
+#endif
