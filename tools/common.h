@@ -13,7 +13,7 @@
 /* Exit statuses; the table in man/ss-intro.7 is the same. */
 enum tool_status {
     TOOL_OK = 0,
-    TOOL_NO = 1,      /* a comparison or check answered "no" */
+    TOOL_NO = 1, /* a comparison or check answered "no" */
     TOOL_USAGE = 2,
     TOOL_IO = 3,
     TOOL_DAMAGED = 4, /* damaged or truncated stream */
@@ -38,8 +38,10 @@ typedef struct tool_option {
     tool_kind kind;
     void *to;
     double min, max;
-    const char *arg;  /* what the value is called in help: "K", "FILE"; NULL for a flag; for OPT_CHOICE the choices */
-    const char *help; /* one line; the default value is appended by the help itself where it is a number or a string */
+    const char
+        *arg; /* what the value is called in help: "K", "FILE"; NULL for a flag; for OPT_CHOICE the choices */
+    const char *help; /* one line; the default value is appended by the help itself where it is a number or a
+                         string */
     int (*call)(const char *value, ss_err *e);
 } tool_option;
 
@@ -48,18 +50,25 @@ typedef struct tool_settings {
     const char *output; /* -o FILE, NULL = standard output */
     bool quiet;
     int verbose;
-    int threads;        /* -t N, default 1; 0 = allowed CPUs */
-    bool force;         /* -f: overwrite; tensors to and from a terminal */
-    uint64_t seed;      /* --seed, default 1 */
+    int threads;   /* -t N, default 1; 0 = allowed CPUs */
+    bool force;    /* -f: overwrite; tensors to and from a terminal */
+    uint64_t seed; /* --seed, default 1 */
     bool json;
     const char *progress; /* "auto", "always", "never" */
     uint64_t limit_memory;
-    bool provenance;      /* --no-provenance clears it */
+    bool provenance; /* --no-provenance clears it */
 } tool_settings;
 extern tool_settings tool_set;
 
 /* Which of the common ones a program takes besides -q -v --help --version --limit-memory --cpu. */
-enum { TAKES_OUTPUT = 1, TAKES_THREADS = 2, TAKES_SEED = 4, TAKES_JSON = 8, TAKES_PROGRESS = 16, TAKES_STREAM = 32 };
+enum {
+    TAKES_OUTPUT = 1,
+    TAKES_THREADS = 2,
+    TAKES_SEED = 4,
+    TAKES_JSON = 8,
+    TAKES_PROGRESS = 16,
+    TAKES_STREAM = 32
+};
 /* TAKES_STREAM: -f --force and --no-provenance. */
 
 typedef struct tool_program {
@@ -73,14 +82,14 @@ typedef struct tool_program {
 /* Set once the first SIGINT or SIGTERM has come (the second one kills). */
 extern volatile int tool_stop;
 
-/* Descriptors 0-2, SIGPIPE, locale, options. Returns the index of the first operand; help, version and usage errors
- * end the process. */
+/* Descriptors 0-2, SIGPIPE, locale, options. Returns the index of the first operand; help, version and usage
+ * errors end the process. */
 int tool_start(const tool_program *p, int argc, char **argv);
 
 /* "ss-x: text" on standard error, standard output flushed first. */
 void tool_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void tool_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));   /* unless -q */
-void tool_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));   /* with -v */
+void tool_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* unless -q */
+void tool_info(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* with -v */
 /* One line of progress, at most six a second, only as --progress says; NULL clears it. */
 void tool_progress(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Usage error: message, hint at --help, exit 2. */
@@ -91,14 +100,15 @@ int tool_status_of(int code);
 /* Print e->text and give the status of its code. */
 int tool_fail(const ss_err *e);
 
-/* Open a stream to read: path "-" or NULL = standard input (refused on a terminal unless -f). Reads the header and
- * checks its kind against `kinds` ("logmel|cut", NULL = any). The reader obeys tool_stop. */
+/* Open a stream to read: path "-" or NULL = standard input (refused on a terminal unless -f). Reads the
+ * header and checks its kind against `kinds` ("logmel|cut", NULL = any). The reader obeys tool_stop. */
 int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_header **h, ss_err *e);
-/* Open the output stream: tool_set.output (a temporary name, renamed by tool_writer_finish) or standard output
- * (refused on a terminal unless -f). Adds this program's provenance to a copy of `h`, sets kind. Ties `r` when given. */
+/* Open the output stream: tool_set.output (a temporary name, renamed by tool_writer_finish) or standard
+ * output (refused on a terminal unless -f). Adds this program's provenance to a copy of `h`, sets kind. Ties
+ * `r` when given. */
 int tool_writer(ss_writer **w, ss_reader *r, const ss_header *h, const char *kind, ss_err *e);
-/* End record, close, rename. On rc < 0 the stream is flushed without an end record (whoever reads it is to see the
- * truncation) and the temporary file removed. Returns rc or the error of its own. */
+/* End record, close, rename. On rc < 0 the stream is flushed without an end record (whoever reads it is to
+ * see the truncation) and the temporary file removed. Returns rc or the error of its own. */
 int tool_writer_finish(ss_writer **w, int rc, ss_err *e);
 
 /* Last thing in main: prints e->text if rc < 0, checks and closes standard output, gives the exit status. */
