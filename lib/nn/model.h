@@ -25,11 +25,33 @@ typedef enum ss_norm {
     SS_NORM_WEIGHT = 3 /* scaled weight standardisation alone (normaliser-free); folds into the convolution */
 } ss_norm;
 
+/** "batch", "group", "weight", or NULL; norm of a name, or SS_EINVAL. */
+const char *ss_norm_name(int norm);
+int ss_norm_parse(const char *name);
+
+/*
+ * Constants of the norms. g, b: the norm's weight and bias [o].
+ *   batch   y = (conv(x, w) - running_mean) g / sqrt(running_var + SS_NORM_EPS) + b
+ *   group   h = conv(x, v), v = (w - mean_o) / sqrt(var_o fan_in + SS_WEIGHT_EPS), mean and biased variance
+ * over each output channel's weights; y = group norm of h over groups of SS_GROUP_CHANNELS channels, with
+ * SS_NORM_EPS weight  y = g conv(x, v) + b. No statistics hold the scale of the activations, so ReLU is
+ * SS_RELU_GAIN max(0, .) (unit variance in, unit variance out) after the stem, between the two convolutions
+ * of a block and after a block with a downsample; after a block without one it is plain. The last gain of a
+ * block starts at SS_SKIP_GAIN, so that depth adds little variance at the start. Source of the last: Brock,
+ * De, Smith, "Characterizing signal propagation to close the performance gap in unnormalized ResNets", ICLR
+ * 2021.
+ */
+#define SS_NORM_EPS       1e-5f
+#define SS_WEIGHT_EPS     1e-4f
+#define SS_GROUP_CHANNELS 8
+#define SS_RELU_GAIN      1.7139f
+#define SS_SKIP_GAIN      0.5f
+
 typedef struct ss_model_config {
-    int width;   /* channels of the stem: 64, 32, 16 for width 1, 1/2, 1/4; then times 1, 2, 4, 8 */
-    int mels;    /* height of the input window, 64 */
-    int frames;  /* its length T, 96 */
-    int dim;     /* of the embedding, 128 */
+    int width;  /* channels of the stem: 64, 32, 16 for width 1, 1/2, 1/4; then times 1, 2, 4, 8 */
+    int mels;   /* height of the input window, 64 */
+    int frames; /* its length T, 96 */
+    int dim;    /* of the embedding, 128 */
     ss_norm norm;
     float input_mean, input_scale; /* the net sees (x - input_mean) * input_scale */
 } ss_model_config;
@@ -53,16 +75,24 @@ typedef struct ss_model {
     size_t nvalue;
     uint64_t generation;
     char frontend_hash[17]; /* of the features it was made for, "" = any */
-    char *mixture; /* serialised distributional memory that travels with the model, mixture_size bytes, or NULL */
+    char *mixture; /* serialised distributional memory that travels with the model, mixture_size bytes, or
+                      NULL */
     size_t mixture_size;
 } ss_model;
 
-/** A fresh model, weights drawn from the seed. */
+/** SS_OK, or SS_ERANGE and a text that names the field. */
+int ss_model_config_check(const ss_model_config *c, ss_err *e);
+
+/**
+ * A fresh model, weights drawn from the seed: each tensor's bits depend on seed and name alone. Convolutions
+ * N(0, 2 / fan_in), fc uniform within 1 / sqrt(fan_in), biases 0, gains 1 (see SS_SKIP_GAIN). Generation 0.
+ * Errors: SS_ERANGE, SS_ENOMEM.
+ */
 int ss_model_create(ss_model **m, const ss_model_config *c, uint64_t seed, ss_err *e);
 int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e);
 void ss_model_free(ss_model *m);
 
-/** NULL when there is none of that name. */
+/** NULL when there is none of that name. The values may be written to. */
 const ss_param *ss_model_find(const ss_model *m, const char *name);
 float *ss_model_values(ss_model *m, const char *name);
 
@@ -76,7 +106,14 @@ void ss_model_arch_hash(const ss_model_config *c, char out[17]);
 
 /** Shape at a cut (SS_CUT_...): dims [channels][height][width] (embedding: [dim][1][1]). */
 void ss_model_cut_shape(const ss_model_config *c, int cut, uint32_t dim[3]);
-/** Multiply-adds of one window from the input to the cut, and parameters needed up to it. */
+/** Channels in and out and stride of block k (0..7); a block with a stride or other channels has a
+ * downsample. */
+typedef struct ss_block {
+    int in, out, stride, downsample;
+} ss_block;
+ss_block ss_model_block(const ss_model_config *c, int k);
+/** Multiply-adds of one window from the input to the cut (convolutions and fc), and learnt parameters needed
+ * up to it. */
 uint64_t ss_model_macs(const ss_model_config *c, int cut);
 uint64_t ss_model_params(const ss_model_config *c, int cut);
 
