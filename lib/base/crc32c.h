@@ -1,4 +1,5 @@
-/** CRC-32C (Castagnoli; reflected polynomial 0x82f63b78, initial and final value inverted), by instruction where there is one. */
+/** CRC-32C (Castagnoli; reflected polynomial 0x82f63b78, initial and final value inverted), by instruction
+ * where there is one. */
 #ifndef SS_BASE_CRC32C_H
 #define SS_BASE_CRC32C_H
 
@@ -7,5 +8,8 @@
 
 /** Continue from crc (0 to start): ss_crc32c(ss_crc32c(0, a), b) is that of a followed by b. */
 uint32_t ss_crc32c(uint32_t crc, const void *data, size_t n);
+
+/** The same by tables on any CPU: what ss_crc32c falls back to, and is tested against. */
+uint32_t ss_crc32c_table(uint32_t crc, const void *data, size_t n);
 
 #endif

@@ -2,8 +2,8 @@
  * ss-stream(5): the one format that flows between the programs, reader and writer.
  *
  * A stream is a preamble (magic, version, JSON header), records, and an end record. The reader checks every
- * checksum, cap and product before it allocates or delivers; a stream without its end record is truncated, and
- * everything before the cut has been delivered. Byte layout: man/ss-stream.5, which is the specification.
+ * checksum, cap and product before it allocates or delivers; a stream without its end record is truncated,
+ * and everything before the cut has been delivered. Byte layout: man/ss-stream.5, which is the specification.
  *
  * Ownership: what ss_reader_next gives belongs to the reader and lasts until the next call. What is put is
  * copied or written before the call returns. A reader or writer belongs to one thread.
@@ -22,6 +22,11 @@
 #define SS_STREAM_MAJOR 1
 #define SS_STREAM_MINOR 0
 #define SS_MAX_RANK     8
+
+/** Largest JSON header (of the format), largest payload (of what a writer puts and a reader takes by
+ * default). */
+#define SS_STREAM_MAX_HEADER  (1 << 20)
+#define SS_STREAM_MAX_PAYLOAD (64 << 20)
 
 typedef enum ss_dtype {
     SS_DTYPE_F32 = 1,
@@ -55,6 +60,10 @@ typedef enum ss_type {
     SS_TYPE_KEEPALIVE = 128
 } ss_type;
 
+/** Name as in "gradient", or NULL; type of a name, or 0. */
+const char *ss_type_name(int type);
+int ss_type_parse(const char *name);
+
 /** Flags of a record. Bits 4-7 are reserved and must be 0. */
 enum {
     SS_FLAG_CLIP_END = 1, /* the last record of its clip: windows do not reach past it */
@@ -62,23 +71,24 @@ enum {
     SS_FLAG_PADDED = 4    /* the window was filled up at the end of its clip */
 };
 
-/** Registered attributes: number, and how its value is read. Sizes on the wire: the smallest that holds it. */
+/** Registered attributes: number, and how its value is read. Sizes on the wire: the smallest that holds it.
+ */
 typedef enum ss_attr {
-    SS_ATTR_SPLIT = 1,      /* unsigned: 0 input, 1 + k cut after block k (0..8), 10 embedding */
-    SS_ATTR_CODEC = 2,      /* unsigned */
-    SS_ATTR_U = 3,          /* f32, uncertainty in [0, 1] */
-    SS_ATTR_NOVELTY = 4,    /* f32, distance to the nearest component */
-    SS_ATTR_LABEL = 5,      /* unsigned, index into the header's labels; absent = none */
-    SS_ATTR_CLIP = 6,       /* unsigned */
-    SS_ATTR_FOLD = 7,       /* unsigned */
-    SS_ATTR_GENERATION = 8, /* unsigned, of the model that touched the record last */
-    SS_ATTR_SCALE = 9,      /* f32, value of one step of an i8 payload */
+    SS_ATTR_SPLIT = 1,       /* unsigned: 0 input, 1 + k cut after block k (0..8), 10 embedding */
+    SS_ATTR_CODEC = 2,       /* unsigned */
+    SS_ATTR_U = 3,           /* f32, uncertainty in [0, 1] */
+    SS_ATTR_NOVELTY = 4,     /* f32, distance to the nearest component */
+    SS_ATTR_LABEL = 5,       /* unsigned, index into the header's labels; absent = none */
+    SS_ATTR_CLIP = 6,        /* unsigned */
+    SS_ATTR_FOLD = 7,        /* unsigned */
+    SS_ATTR_GENERATION = 8,  /* unsigned, of the model that touched the record last */
+    SS_ATTR_SCALE = 9,       /* f32, value of one step of an i8 payload */
     SS_ATTR_RESOLUTION = 10, /* unsigned: 0 full, 1 32 mels, 2 20 ms hop */
-    SS_ATTR_HOLD = 11,      /* unsigned */
-    SS_ATTR_LOSS = 12,      /* f32 */
-    SS_ATTR_COUNT = 13,     /* unsigned, records in a gap, or windows that an update stands for */
-    SS_ATTR_REASON = 14,    /* unsigned: ss_gap_reason */
-    SS_ATTR_SENT = 15,      /* unsigned, low 32 bits of real time in us when the last stage wrote it */
+    SS_ATTR_HOLD = 11,       /* unsigned */
+    SS_ATTR_LOSS = 12,       /* f32 */
+    SS_ATTR_COUNT = 13,      /* unsigned, records in a gap, or windows that an update stands for */
+    SS_ATTR_REASON = 14,     /* unsigned: ss_gap_reason */
+    SS_ATTR_SENT = 15,       /* unsigned, low 32 bits of real time in us when the last stage wrote it */
     /* Time in microseconds: worked on by a stage; waited for it, from the write before. */
     SS_ATTR_T_CAPTURE = 16,
     SS_ATTR_T_FEATURIZE = 17,
@@ -139,7 +149,7 @@ typedef struct ss_record {
     uint64_t seq;
     int64_t time_ns; /* real time of the record's first sample */
     ss_attrs attrs;
-    size_t size; /* bytes of payload; product of dims times dtype size unless packed */
+    size_t size;      /* bytes of payload; product of dims times dtype size unless packed */
     const void *data; /* aligned to 64 bytes when read */
 } ss_record;
 
@@ -148,12 +158,12 @@ typedef struct ss_record {
  * Members that are not known are kept in `rest` (a JSON object as text, or NULL) and passed on.
  */
 typedef struct ss_header {
-    char kind[32]; /* "pcm", "logmel", "cut", "embedding", "return": a hint for people and checks */
-    double rate;   /* samples a second of the sound it comes from, 0 = unknown */
-    char *frontend;          /* front-end parameters, JSON object as text, or NULL */
-    char frontend_hash[17];  /* 16 hex digits or "" */
-    char arch_hash[17];      /* 16 hex digits or "" */
-    char **labels;           /* label table */
+    char kind[32];          /* "pcm", "logmel", "cut", "embedding", "return": a hint for people and checks */
+    double rate;            /* samples a second of the sound it comes from, 0 = unknown */
+    char *frontend;         /* front-end parameters, JSON object as text, or NULL */
+    char frontend_hash[17]; /* 16 hex digits or "" */
+    char arch_hash[17];     /* 16 hex digits or "" */
+    char **labels;          /* label table */
     uint32_t nlabels;
     char **provenance; /* one JSON object as text for each stage, first stage first */
     uint32_t nprovenance;
@@ -162,13 +172,19 @@ typedef struct ss_header {
 
 void ss_header_clear(ss_header *h);
 int ss_header_copy(ss_header *to, const ss_header *from, ss_err *e);
-/** Append {"program":..., "version":..., "arguments":[...]}. */
-int ss_header_add_provenance(ss_header *h, const char *program, const char *version, int argc, char **argv, ss_err *e);
-int ss_header_add_label(ss_header *h, const char *label, ss_err *e); /* its index; the old one if it is there */
+/**
+ * Append {"program":..., "version":..., "arguments":[argv[0] .. argv[argc - 1]]}; bytes that are not UTF-8
+ * become
+ * '?', and arguments beyond 4096 bytes are left out with "..." in their place.
+ */
+int ss_header_add_provenance(ss_header *h, const char *program, const char *version, int argc, char **argv,
+                             ss_err *e);
+int ss_header_add_label(ss_header *h, const char *label,
+                        ss_err *e); /* its index; the old one if it is there */
 
 typedef struct ss_limits {
-    size_t max_header; /* bytes of JSON, default 1 MiB */
-    size_t max_payload; /* bytes of one record, default 64 MiB */
+    size_t max_header;  /* bytes of JSON, 0 = the default: 1 MiB, which the format allows at most */
+    size_t max_payload; /* bytes of one record, 0 = the default: 64 MiB */
 } ss_limits;
 
 typedef struct ss_reader ss_reader;
@@ -184,32 +200,43 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e);
 /** 1 and a record, 0 after the end record, negative on error. The end record itself is not delivered. */
 int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e);
 
-/** Flush `w` before every read that would block, so that a filter holds nothing back. NULL unties. */
+/**
+ * Flush `w` before every read that would block, so that a filter holds nothing back. NULL unties, which must
+ * come before `w` is closed. When the flush fails, the reading call returns that error.
+ */
 void ss_reader_tie(ss_reader *r, ss_writer *w);
 
 /**
  * Once *stop is not 0, go on while input keeps coming but give up, as if the end record had been read, when
- * nothing has come for grace_ms. (A signal handler sets it; in a pipeline the source then ends the stream.)
+ * nothing has come for grace_ms. (A signal handler sets it; in a pipeline the source then ends the stream.) A
+ * reader that waits looks at it every 250 ms. Before the header has come, ss_reader_header returns
+ * SS_ESTOPPED.
  */
 void ss_reader_set_stop(ss_reader *r, const volatile int *stop, int grace_ms);
 
-uint64_t ss_reader_count(const ss_reader *r); /* records delivered */
+uint64_t ss_reader_count(const ss_reader *r);  /* records delivered */
 uint64_t ss_reader_offset(const ss_reader *r); /* bytes consumed */
 void ss_reader_close(ss_reader **r);
 
-/** Start writing and write the preamble (buffered). The descriptor stays the caller's. */
+/**
+ * Start writing and write the preamble (buffered). The descriptor stays the caller's. A failed write is
+ * SS_EIO with errno as the system set it (EPIPE included, if SIGPIPE is ignored), and so is every call after
+ * it.
+ */
 int ss_writer_open(ss_writer **w, int fd, const ss_header *h, ss_err *e);
 int ss_writer_put(ss_writer *w, const ss_record *rec, ss_err *e);
 int ss_writer_flush(ss_writer *w, ss_err *e);
 int ss_writer_end(ss_writer *w, ss_err *e); /* end record and flush */
 uint64_t ss_writer_count(const ss_writer *w);
-uint64_t ss_writer_offset(const ss_writer *w); /* bytes written, preamble included */
-void ss_writer_close(ss_writer **w); /* writes nothing more */
+uint64_t
+ss_writer_offset(const ss_writer *w); /* bytes put, preamble and those still in the buffer included */
+void ss_writer_close(ss_writer **w);  /* writes nothing more */
 
 /**
- * Stage times: ss_stage_begin notes when a record was taken up and sets its waiting time from `sent`;
- * ss_stage_end adds the time worked. Then ss_writer_put stamps `sent`.
- *   work, wait   attributes of the stage (SS_ATTR_T_..., SS_ATTR_W_..., 0 = none)
+ * Stage times: ss_stage_begin says when a record was taken up and adds its waiting time since `sent`;
+ * ss_stage_end adds the time worked and stamps `sent`, so that it comes right before ss_writer_put, which
+ * writes records as they are given. work, wait   attributes of the stage (SS_ATTR_T_..., SS_ATTR_W_..., 0 =
+ * none) begun        what ss_stage_begin returned: monotonic clock, ns
  */
 int64_t ss_stage_begin(ss_attrs *a, int wait);
 void ss_stage_end(ss_attrs *a, int work, int64_t begun);

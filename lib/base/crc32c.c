@@ -1,0 +1,111 @@
+#include "base/crc32c.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "config.h"
+
+#if SS_HAVE_X86
+#include <nmmintrin.h>
+#elif SS_HAVE_ARM64
+#include <arm_acle.h>
+#include <sys/auxv.h>
+#endif
+
+#define POLYNOMIAL 0x82f63b78u
+
+static uint32_t table[8][256];
+static atomic_bool filled;
+
+/* Threads that come here at the same time write the same values; the flag is set only after all of them. */
+static void fill_tables(void)
+{
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&busy))
+        ;
+    if (!atomic_load(&filled)) {
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t c = i;
+            for (int k = 0; k < 8; k++)
+                c = c >> 1 ^ (c & 1 ? POLYNOMIAL : 0);
+            table[0][i] = c;
+        }
+        for (int k = 1; k < 8; k++)
+            for (int i = 0; i < 256; i++)
+                table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255];
+        atomic_store(&filled, true);
+    }
+    atomic_flag_clear(&busy);
+}
+
+uint32_t ss_crc32c_table(uint32_t crc, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    if (!atomic_load_explicit(&filled, memory_order_acquire))
+        fill_tables();
+    crc = ~crc;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint32_t lo =
+            crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
+        crc = table[7][lo & 255] ^ table[6][lo >> 8 & 255] ^ table[5][lo >> 16 & 255] ^ table[4][lo >> 24] ^
+              table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
+    }
+    for (; n; n--, p++)
+        crc = crc >> 8 ^ table[0][(crc ^ *p) & 255];
+    return ~crc;
+}
+
+#if SS_HAVE_X86
+__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
+{
+    uint64_t c = ~crc;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint64_t v;
+        memcpy(&v, p, 8);
+        c = _mm_crc32_u64(c, v);
+    }
+    uint32_t d = (uint32_t)c;
+    for (; n; n--, p++)
+        d = _mm_crc32_u8(d, *p);
+    return ~d;
+}
+
+static bool has_instruction(void)
+{
+    return __builtin_cpu_supports("sse4.2");
+}
+#elif SS_HAVE_ARM64
+__attribute__((target("+crc"))) static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
+{
+    crc = ~crc;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint64_t v;
+        memcpy(&v, p, 8);
+        crc = __crc32cd(crc, v);
+    }
+    for (; n; n--, p++)
+        crc = __crc32cb(crc, *p);
+    return ~crc;
+}
+
+static bool has_instruction(void)
+{
+    static atomic_int known; /* 0 not asked yet, 1 no, 2 yes */
+    int k = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!k) {
+        k = getauxval(AT_HWCAP) & 1 << 7 ? 2 : 1; /* HWCAP_CRC32 */
+        atomic_store_explicit(&known, k, memory_order_relaxed);
+    }
+    return k == 2;
+}
+#endif
+
+uint32_t ss_crc32c(uint32_t crc, const void *data, size_t n)
+{
+#if SS_HAVE_X86 || SS_HAVE_ARM64
+    if (has_instruction())
+        return by_instruction(crc, data, n);
+#endif
+    return ss_crc32c_table(crc, data, n);
+}

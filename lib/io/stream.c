@@ -1,0 +1,777 @@
+#include "io/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "io/stream_internal.h"
+
+static const uint8_t magic[8] = {0x89, 'S', 'S', 'T', '\r', '\n', 0x1a, '\n'};
+
+enum {
+    BUFFER = 65536,
+    PREAMBLE = 16, /* magic, version, length of the JSON */
+    FIXED = 12,    /* length .. reserved */
+    WHO = 28,      /* device, epoch, seq, time */
+    MAX_ATTR_BYTES = SS_ATTR_MAX * 9,
+    MAX_HEADER = FIXED + 4 * SS_MAX_RANK + WHO + MAX_ATTR_BYTES,
+    RESERVED_FLAGS = 0xf0,
+    DIRECT = 16384, /* payloads from here on are written where they lie */
+    GROWTH = 4,     /* so that old and new buffer together stay below 1.25 times the cap */
+    FIRST = 262144, /* bytes that a payload buffer may have before any of them has come */
+    WATCH_MS = 250  /* how often a waiting reader looks at its stop flag */
+};
+
+/* Fuzzers would never get past a checksum. */
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+#define DIFFER(a, b) ((void)(a), (void)(b), 0)
+#else
+#define DIFFER(a, b) ((a) != (b))
+#endif
+
+static uint16_t get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static uint64_t get64(const uint8_t *p)
+{
+    return get32(p) | (uint64_t)get32(p + 4) << 32;
+}
+
+static uint8_t *put_le(uint8_t *p, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        p[i] = (uint8_t)(v >> 8 * i);
+    return p + bytes;
+}
+
+static bool is_known(int type)
+{
+    return (type >= SS_TYPE_DATA && type <= SS_TYPE_MIXTURE) || type == SS_TYPE_END ||
+           type == SS_TYPE_KEEPALIVE;
+}
+
+/* Elements of a shape into *out, or false when the product of its dims other than 0 passes `max`. */
+static bool elements(const uint32_t *dim, int rank, uint64_t max, uint64_t *out)
+{
+    uint64_t n = 1;
+    bool empty = false;
+    for (int i = 0; i < rank; i++) {
+        if (!dim[i])
+            empty = true;
+        else if (n > max / dim[i])
+            return false;
+        else
+            n *= dim[i];
+    }
+    *out = empty ? 0 : n;
+    return true;
+}
+
+/* ---- writer ---- */
+
+struct ss_writer {
+    int fd;
+    bool ended;
+    int failed; /* the code that every later call returns again */
+    int failed_errno;
+    size_t n; /* bytes waiting in buf */
+    uint64_t count, offset;
+    uint32_t running; /* checksum over the checksums of all before */
+    uint8_t buf[BUFFER];
+};
+
+static int writer_fails(ss_writer *w, ss_err *e, const char *what)
+{
+    w->failed_errno = errno;
+    w->failed = ss_err_errno(e, "%s", what);
+    return w->failed;
+}
+
+static int writer_usable(const ss_writer *w, ss_err *e)
+{
+    if (w->failed) {
+        errno = w->failed_errno;
+        return ss_err_errno(e, "cannot write");
+    }
+    if (w->ended)
+        return ss_err_set(e, SS_EINVAL, "stream is written to after its end");
+    return SS_OK;
+}
+
+/* Write all of iov [n], which is used up on the way. */
+static int write_all(ss_writer *w, struct iovec *iov, int n, ss_err *e)
+{
+    while (n) {
+        if (!iov->iov_len) {
+            iov++;
+            n--;
+            continue;
+        }
+        ssize_t k = writev(w->fd, iov, n);
+        if (k < 0 && errno == EAGAIN) {
+            struct pollfd p = {w->fd, POLLOUT, 0};
+            poll(&p, 1, -1);
+        } else if (k < 0 && errno != EINTR) {
+            return writer_fails(w, e, "cannot write");
+        }
+        for (size_t left = k > 0 ? (size_t)k : 0; left;) {
+            size_t part = left < iov->iov_len ? left : iov->iov_len;
+            iov->iov_base = (char *)iov->iov_base + part;
+            iov->iov_len -= part;
+            left -= part;
+            if (!iov->iov_len) {
+                iov++;
+                n--;
+            }
+        }
+    }
+    return SS_OK;
+}
+
+int ss_writer_flush(ss_writer *w, ss_err *e)
+{
+    if (w->failed)
+        return writer_usable(w, e);
+    struct iovec iov = {w->buf, w->n};
+    w->n = 0;
+    return write_all(w, &iov, 1, e);
+}
+
+static int write_bytes(ss_writer *w, const void *data, size_t n, ss_err *e)
+{
+    if (n > BUFFER - w->n && n < DIRECT) {
+        int rc = ss_writer_flush(w, e);
+        if (rc)
+            return rc;
+    }
+    w->offset += n;
+    if (n <= BUFFER - w->n) {
+        if (n)
+            memcpy(w->buf + w->n, data, n);
+        w->n += n;
+        return SS_OK;
+    }
+    struct iovec iov[2] = {{w->buf, w->n}, {(void *)data, n}};
+    w->n = 0;
+    return write_all(w, iov, 2, e);
+}
+
+int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
+{
+    *out = NULL;
+    char *json = NULL;
+    int rc = ss_header_print(h, &json, e);
+    if (rc)
+        return rc;
+    size_t n = strlen(json);
+    ss_writer *w = NULL;
+    if (n > SS_STREAM_MAX_HEADER) {
+        rc = ss_err_set(e, SS_ELIMIT, "header of %zu bytes, at most %d are allowed", n, SS_STREAM_MAX_HEADER);
+        goto out;
+    }
+    w = ss_alloc(1, sizeof *w);
+    if (!w) {
+        rc = ss_err_set(e, SS_ENOMEM, "writer: out of memory");
+        goto out;
+    }
+    memset(w, 0, offsetof(ss_writer, buf));
+    w->fd = fd;
+    uint8_t lead[PREAMBLE], tail[4], *p = lead + sizeof magic;
+    memcpy(lead, magic, sizeof magic);
+    p = put_le(p, SS_STREAM_MAJOR, 2);
+    p = put_le(p, SS_STREAM_MINOR, 2);
+    put_le(p, n, 4);
+    uint32_t crc = ss_crc32c(ss_crc32c(0, lead, sizeof lead), json, n);
+    put_le(tail, crc, 4);
+    w->running = ss_crc32c(0, tail, 4);
+    rc = write_bytes(w, lead, sizeof lead, e);
+    if (!rc)
+        rc = write_bytes(w, json, n, e);
+    if (!rc)
+        rc = write_bytes(w, tail, 4, e);
+out:
+    ss_free(json);
+    if (rc)
+        ss_free(w);
+    else
+        *out = w;
+    return rc;
+}
+
+static int check_record(const ss_record *rec, ss_err *e)
+{
+    uint64_t n;
+    if (rec->type == 0 || rec->type == SS_TYPE_END || (rec->type < 128 && !is_known(rec->type)))
+        return ss_err_set(e, SS_EINVAL, "record of type %u cannot be put", rec->type);
+    if (rec->flags & RESERVED_FLAGS)
+        return ss_err_set(e, SS_EINVAL, "record with reserved flags 0x%02x", rec->flags & RESERVED_FLAGS);
+    if (rec->rank > SS_MAX_RANK)
+        return ss_err_set(e, SS_EINVAL, "record of rank %u, at most %d are allowed", rec->rank, SS_MAX_RANK);
+    if (!elements(rec->dim, rec->rank, SS_STREAM_MAX_PAYLOAD, &n) || rec->size > SS_STREAM_MAX_PAYLOAD)
+        return ss_err_set(e, SS_EINVAL, "record with more than %d bytes", SS_STREAM_MAX_PAYLOAD);
+    size_t unit = ss_dtype_size(rec->dtype);
+    if (unit || !rec->dtype) {
+        if (rec->size != n * unit || (!rec->dtype && rec->rank))
+            return ss_err_set(e, SS_EINVAL, "record of %zu bytes, its shape asks for %llu", rec->size,
+                              (unsigned long long)(n * unit));
+    } else if (rec->dtype != SS_DTYPE_PACKED && is_known(rec->type)) {
+        return ss_err_set(e, SS_EINVAL, "record of unknown dtype %u", rec->dtype);
+    }
+    return SS_OK;
+}
+
+/* Attributes at p; returns what is behind them, or NULL when a f32 has more than 32 bits. */
+static uint8_t *put_attrs(uint8_t *p, const ss_attrs *a)
+{
+    for (uint64_t left = a->present & ~(uint64_t)1; left; left &= left - 1) {
+        int number = __builtin_ctzll(left);
+        uint64_t v = a->value[number];
+        int class = v >> 32 ? 3 : v >> 16 || ss_attr_is_float(number) ? 2 : v >> 8 ? 1 : 0;
+        if (class == 3 && ss_attr_is_float(number))
+            return NULL;
+        *p++ = (uint8_t)(class << 6 | number);
+        p = put_le(p, v, 1 << class);
+    }
+    return p;
+}
+
+static int put(ss_writer *w, const ss_record *rec, ss_err *e)
+{
+    uint8_t head[MAX_HEADER + 4], tail[4];
+    uint8_t *attrs = head + FIXED + 4 * rec->rank + WHO;
+    uint8_t *end = put_attrs(attrs, &rec->attrs), *p = head;
+    if (!end)
+        return ss_err_set(e, SS_EINVAL, "record with an attribute that is no f32");
+    size_t n = (size_t)(end - head);
+    p = put_le(p, n + (rec->size ? rec->size + 4 : 0),
+               4); /* the header's own checksum for the length's bytes */
+    *p++ = rec->type;
+    *p++ = rec->flags;
+    *p++ = rec->dtype;
+    *p++ = rec->rank;
+    p = put_le(p, (uint64_t)(end - attrs), 2);
+    p = put_le(p, 0, 2);
+    for (int i = 0; i < rec->rank; i++)
+        p = put_le(p, rec->dim[i], 4);
+    p = put_le(p, rec->device, 4);
+    p = put_le(p, rec->epoch, 8);
+    p = put_le(p, rec->seq, 8);
+    put_le(p, (uint64_t)rec->time_ns, 8);
+    put_le(end, ss_crc32c(0, head, n), 4);
+    w->running = ss_crc32c(w->running, end, 4);
+    int rc = write_bytes(w, head, n + 4, e);
+    if (rc || !rec->size)
+        return rc;
+    put_le(tail, ss_crc32c(0, rec->data, rec->size), 4);
+    w->running = ss_crc32c(w->running, tail, 4);
+    rc = write_bytes(w, rec->data, rec->size, e);
+    return rc ? rc : write_bytes(w, tail, 4, e);
+}
+
+int ss_writer_put(ss_writer *w, const ss_record *rec, ss_err *e)
+{
+    int rc = writer_usable(w, e);
+    if (!rc)
+        rc = check_record(rec, e);
+    if (!rc)
+        rc = put(w, rec, e);
+    if (!rc)
+        w->count++;
+    return rc;
+}
+
+int ss_writer_end(ss_writer *w, ss_err *e)
+{
+    int rc = writer_usable(w, e);
+    if (rc)
+        return rc;
+    uint8_t sum[4];
+    put_le(sum, w->running, 4);
+    ss_record end = {.type = SS_TYPE_END, .dtype = SS_DTYPE_I32, .seq = w->count, .size = 4, .data = sum};
+    rc = put(w, &end, e);
+    if (!rc)
+        rc = ss_writer_flush(w, e);
+    w->ended = true;
+    return rc;
+}
+
+uint64_t ss_writer_count(const ss_writer *w)
+{
+    return w->count;
+}
+
+uint64_t ss_writer_offset(const ss_writer *w)
+{
+    return w->offset;
+}
+
+void ss_writer_close(ss_writer **w)
+{
+    if (w) {
+        ss_free(*w);
+        *w = NULL;
+    }
+}
+
+/* ---- reader ---- */
+
+struct ss_reader {
+    int fd;
+    ss_limits limits;
+    ss_writer *tied;
+    const volatile int *stop;
+    int grace_ms;
+    bool have_header, ended;
+    int failed; /* as in err; every later call returns it again */
+    ss_err err;
+    ss_header header;
+    uint64_t count, offset;
+    uint32_t running;
+    ss_record rec;
+    uint8_t *data; /* payload, room for `room` bytes */
+    size_t room;
+    size_t head, tail; /* unread bytes in buf */
+    uint8_t buf[BUFFER];
+};
+
+int ss_reader_open(ss_reader **out, int fd, const ss_limits *limits, ss_err *e)
+{
+    ss_reader *r = *out = ss_alloc(1, sizeof *r);
+    if (!r)
+        return ss_err_set(e, SS_ENOMEM, "reader: out of memory");
+    memset(r, 0, offsetof(ss_reader, buf));
+    r->fd = fd;
+    r->limits.max_header = limits && limits->max_header ? limits->max_header : SS_STREAM_MAX_HEADER;
+    r->limits.max_payload = limits && limits->max_payload ? limits->max_payload : SS_STREAM_MAX_PAYLOAD;
+    return SS_OK;
+}
+
+void ss_reader_tie(ss_reader *r, ss_writer *w)
+{
+    r->tied = w;
+}
+
+void ss_reader_set_stop(ss_reader *r, const volatile int *stop, int grace_ms)
+{
+    r->stop = stop;
+    r->grace_ms = grace_ms;
+}
+
+uint64_t ss_reader_count(const ss_reader *r)
+{
+    return r->count;
+}
+
+uint64_t ss_reader_offset(const ss_reader *r)
+{
+    return r->offset;
+}
+
+void ss_reader_close(ss_reader **r)
+{
+    if (!r || !*r)
+        return;
+    ss_header_clear(&(*r)->header);
+    ss_free((*r)->data);
+    ss_free(*r);
+    *r = NULL;
+}
+
+/* Before a read: flush the tied writer if the read would block; watch the stop flag. SS_ESTOPPED ends the
+ * stream. */
+static int wait_input(ss_reader *r)
+{
+    struct pollfd p = {r->fd, POLLIN, 0};
+    if (r->tied && r->tied->n && poll(&p, 1, 0) == 0) {
+        int rc = ss_writer_flush(r->tied, &r->err);
+        if (rc)
+            return rc;
+    }
+    if (!r->stop)
+        return SS_OK;
+    int64_t until = 0; /* set once the flag is seen */
+    for (;;) {
+        int timeout = WATCH_MS;
+        if (*r->stop) {
+            int64_t now = ss_clock_mono_ns();
+            if (!until)
+                until = now + (int64_t)r->grace_ms * 1000000;
+            int64_t left = (until - now + 999999) / 1000000;
+            timeout = left < 0 ? 0 : left < WATCH_MS ? (int)left : WATCH_MS;
+        }
+        int n = poll(&p, 1, timeout);
+        if (n > 0 || (n < 0 && errno != EINTR)) /* what poll cannot watch, read will report */
+            return SS_OK;
+        if (until && n == 0 && ss_clock_mono_ns() >= until)
+            return SS_ESTOPPED;
+    }
+}
+
+/* Read some bytes: their number, 0 at the end of the file, or negative. */
+static ssize_t read_some(ss_reader *r, void *to, size_t room)
+{
+    for (;;) {
+        int rc = wait_input(r);
+        if (rc)
+            return rc;
+        ssize_t n = read(r->fd, to, room);
+        if (n >= 0)
+            return n;
+        if (errno == EAGAIN) {
+            struct pollfd p = {r->fd, POLLIN, 0};
+            poll(&p, 1, WATCH_MS);
+        } else if (errno != EINTR) {
+            return ss_err_errno(&r->err, "cannot read");
+        }
+    }
+}
+
+/* Have at least n <= BUFFER bytes in the buffer: 1; 0 when the input ends before; or negative. */
+static int need(ss_reader *r, size_t n)
+{
+    if (r->head + n > BUFFER) {
+        memmove(r->buf, r->buf + r->head, r->tail - r->head);
+        r->tail -= r->head;
+        r->head = 0;
+    }
+    while (r->tail - r->head < n) {
+        ssize_t k = read_some(r, r->buf + r->tail, BUFFER - r->tail);
+        if (k <= 0)
+            return (int)k;
+        r->tail += (size_t)k;
+    }
+    return 1;
+}
+
+static const uint8_t *taken(ss_reader *r, size_t n)
+{
+    const uint8_t *p = r->buf + r->head;
+    r->head += n;
+    r->offset += n;
+    return p;
+}
+
+/* Make r->data larger, from `have` bytes towards `size`: never by much more than what has come. */
+static int grow(ss_reader *r, size_t have, size_t size)
+{
+    size_t room = size;
+    while (room > FIRST && (room - 1) / GROWTH + 1 > have)
+        room = (room - 1) / GROWTH + 1;
+    if (!have) { /* nothing to keep: do not hold both */
+        ss_free(r->data);
+        r->data = NULL;
+        r->room = 0;
+    }
+    uint8_t *data = ss_realloc(r->data, room, 1);
+    if (!data)
+        return ss_err_set(&r->err, SS_ENOMEM, "no memory for a record of %zu bytes", size);
+    r->data = data;
+    r->room = room;
+    return SS_OK;
+}
+
+/* The next `size` bytes into r->data: 1; 0 when the input ends before; or negative. */
+static int fetch(ss_reader *r, size_t size)
+{
+    int rc = !r->data || r->room < size ? grow(r, 0, size) : SS_OK;
+    for (size_t have = 0; have < size && !rc;) {
+        if (have == r->room) {
+            rc = grow(r, have, size);
+            continue;
+        }
+        size_t want = (size < r->room ? size : r->room) - have, ready = r->tail - r->head;
+        if (ready) {
+            size_t n = ready < want ? ready : want;
+            memcpy(r->data + have, taken(r, n), n);
+            have += n;
+        } else if (want < BUFFER) {
+            int k = need(r, 1);
+            if (k <= 0)
+                return k;
+        } else {
+            ssize_t k = read_some(r, r->data + have, want);
+            if (k <= 0)
+                return (int)k;
+            have += (size_t)k;
+            r->offset += (size_t)k;
+        }
+    }
+    return rc ? rc : 1;
+}
+
+static int cut_short(ss_reader *r, const char *where)
+{
+    return ss_err_set(&r->err, SS_ETRUNC, "truncated %s", where);
+}
+
+static int bad_magic(ss_reader *r, const uint8_t *p, size_t n)
+{
+    const char *why = "not a stream of this toolkit";
+    if (n >= 4 && p[0] == 0x09 && !memcmp(p + 1, "SST", 3))
+        why = "a stream whose high bits were stripped on the way";
+    else if (n >= 5 && !memcmp(p, magic, 4) && (p[4] == '\n' || (n >= 6 && p[4] == '\r' && p[5] != '\n')))
+        why = "a stream whose line ends were converted on the way";
+    return ss_err_set(&r->err, SS_EDAMAGED, "%s", why);
+}
+
+static int read_preamble(ss_reader *r)
+{
+    int rc = need(r, sizeof magic);
+    if (rc < 0)
+        return rc;
+    size_t n = r->tail - r->head;
+    if (memcmp(r->buf, magic, n < sizeof magic ? n : sizeof magic))
+        return bad_magic(r, r->buf, n);
+    if (rc)
+        rc = need(r, PREAMBLE);
+    if (rc <= 0)
+        return rc ? rc : cut_short(r, n ? "in the preamble" : "before the preamble: the input is empty");
+    const uint8_t *p = taken(r, PREAMBLE);
+    uint16_t major = get16(p + 8);
+    size_t length = get32(p + 12);
+    uint32_t crc = ss_crc32c(0, p, PREAMBLE);
+    if (length > SS_STREAM_MAX_HEADER)
+        return ss_err_set(&r->err, SS_EDAMAGED, "header of %zu bytes, at most %d are allowed", length,
+                          SS_STREAM_MAX_HEADER);
+    if (length > r->limits.max_header)
+        return ss_err_set(&r->err, SS_ELIMIT, "header of %zu bytes, the limit is %zu", length,
+                          r->limits.max_header);
+    rc = fetch(r, length);
+    if (rc > 0)
+        rc = need(r, 4);
+    if (rc <= 0)
+        return rc ? rc : cut_short(r, "in the preamble");
+    crc = ss_crc32c(crc, r->data, length);
+    p = taken(r, 4);
+    if (DIFFER(crc, get32(p)))
+        return ss_err_set(&r->err, SS_EDAMAGED, "preamble: checksum differs");
+    r->running = ss_crc32c(0, p, 4);
+    /* The layout up to here is the same in every version. */
+    if (major != SS_STREAM_MAJOR)
+        return ss_err_set(&r->err, SS_EUNFIT, "stream of version %u, this program reads version %d", major,
+                          SS_STREAM_MAJOR);
+    rc = ss_header_parse(&r->header, (const char *)r->data, length, &r->err);
+    if (rc)
+        return rc;
+    r->have_header = true;
+    return 1;
+}
+
+static int get_attrs(ss_reader *r, const uint8_t *p, size_t n)
+{
+    ss_attrs *a = &r->rec.attrs;
+    a->present = 0;
+    for (int last = 0; n;) {
+        int number = *p & 63, bytes = 1 << (*p >> 6);
+        if (number <= last)
+            return ss_err_set(&r->err, SS_EDAMAGED, "attribute %d after %d", number, last);
+        if ((size_t)bytes >= n)
+            return ss_err_set(&r->err, SS_EDAMAGED, "attribute %d is cut short", number);
+        uint64_t v = 0;
+        for (int i = 0; i < bytes; i++)
+            v |= (uint64_t)p[1 + i] << 8 * i;
+        if (v >> 32 && ss_attr_is_float(number))
+            return ss_err_set(&r->err, SS_EDAMAGED, "attribute %d is no f32", number);
+        a->present |= (uint64_t)1 << number;
+        a->value[number] = v;
+        last = number;
+        p += 1 + bytes;
+        n -= 1 + (size_t)bytes;
+    }
+    return SS_OK;
+}
+
+/* What the header says, checked: `size` is that of the payload by the record's length. */
+static int check_shape(ss_reader *r, size_t size)
+{
+    const ss_record *rec = &r->rec;
+    uint64_t n;
+    bool known = is_known(rec->type);
+    if (rec->type < 128 && !known)
+        return ss_err_set(&r->err, SS_EUNFIT, "required type %u is unknown: written by a later version?",
+                          rec->type);
+    if (rec->flags & RESERVED_FLAGS)
+        return ss_err_set(&r->err, SS_EUNFIT, "reserved flags 0x%02x: written by a later version?",
+                          rec->flags);
+    if (!elements(rec->dim, rec->rank, r->limits.max_payload, &n) || size > r->limits.max_payload)
+        return ss_err_set(&r->err, SS_ELIMIT, "record of %zu bytes, the limit is %zu", size,
+                          r->limits.max_payload);
+    size_t unit = ss_dtype_size(rec->dtype);
+    if (unit || !rec->dtype) {
+        if (size != n * unit || (!rec->dtype && rec->rank))
+            return ss_err_set(&r->err, SS_EDAMAGED, "payload of %zu bytes, its shape asks for %llu", size,
+                              (unsigned long long)(n * unit));
+    } else if (rec->dtype != SS_DTYPE_PACKED && known) {
+        return ss_err_set(&r->err, SS_EUNFIT, "dtype %u is unknown: written by a later version?", rec->dtype);
+    }
+    return SS_OK;
+}
+
+/* The header of a record into r->rec: 1; 0 when the input ends before; or negative. */
+static int read_head(ss_reader *r)
+{
+    int rc = need(r, FIXED);
+    if (rc <= 0)
+        return rc;
+    const uint8_t *p = r->buf + r->head;
+    size_t rank = p[7], attrs = get16(p + 8), n = FIXED + 4 * rank + WHO + attrs;
+    if (rank > SS_MAX_RANK || attrs > MAX_ATTR_BYTES)
+        return ss_err_set(&r->err, SS_EDAMAGED,
+                          "rank %zu and %zu bytes of attributes, at most %d and %d are allowed", rank, attrs,
+                          SS_MAX_RANK, MAX_ATTR_BYTES);
+    rc = need(r, n + 4);
+    if (rc <= 0)
+        return rc;
+    p = taken(r, n + 4);
+    if (DIFFER(ss_crc32c(0, p, n), get32(p + n)))
+        return ss_err_set(&r->err, SS_EDAMAGED, "header checksum differs");
+    r->running = ss_crc32c(r->running, p + n, 4);
+    size_t rest = get32(p);
+    if (rest < n || (rest > n && rest <= n + 4))
+        return ss_err_set(&r->err, SS_EDAMAGED, "length is %zu, the header alone has %zu", rest, n);
+    if (get16(p + 10))
+        return ss_err_set(&r->err, SS_EUNFIT, "reserved bytes are used: written by a later version?");
+    ss_record *rec = &r->rec;
+    rec->type = p[4];
+    rec->flags = p[5];
+    rec->dtype = p[6];
+    rec->rank = (uint8_t)rank;
+    p += FIXED;
+    for (size_t i = 0; i < rank; i++, p += 4)
+        rec->dim[i] = get32(p);
+    rec->device = get32(p);
+    rec->epoch = get64(p + 4);
+    rec->seq = get64(p + 12);
+    rec->time_ns = (int64_t)get64(p + 20);
+    rec->size = rest > n ? rest - n - 4 : 0;
+    rc = check_shape(r, rec->size);
+    if (!rc)
+        rc = get_attrs(r, p + WHO, attrs);
+    return rc ? rc : 1;
+}
+
+/* Payload into r->rec: 1; 0 when the input ends before; or negative. */
+static int read_payload(ss_reader *r)
+{
+    size_t size = r->rec.size;
+    int rc = fetch(r, size);
+    r->rec.data = r->data;
+    if (rc <= 0 || !size)
+        return rc;
+    rc = need(r, 4);
+    if (rc <= 0)
+        return rc;
+    const uint8_t *p = taken(r, 4);
+    if (DIFFER(ss_crc32c(0, r->data, size), get32(p)))
+        return ss_err_set(&r->err, SS_EDAMAGED, "payload checksum differs");
+    if (r->rec.type != SS_TYPE_END)
+        r->running = ss_crc32c(r->running, p, 4);
+    return 1;
+}
+
+/* The end record is in r->rec. `running` is the checksum before it. */
+static int check_end(ss_reader *r, uint32_t running)
+{
+    if (r->rec.size != 4)
+        return ss_err_set(&r->err, SS_EDAMAGED, "end record with %zu bytes, expected 4", r->rec.size);
+    if (r->rec.seq != r->count)
+        return ss_err_set(&r->err, SS_EDAMAGED, "end record counts %llu records, %llu came",
+                          (unsigned long long)r->rec.seq, (unsigned long long)r->count);
+    if (DIFFER(get32(r->data), running))
+        return ss_err_set(&r->err, SS_EDAMAGED,
+                          "running checksum differs: records were changed, lost or put in");
+    int rc = need(r, 1);
+    if (rc > 0)
+        rc = ss_err_set(&r->err, SS_EDAMAGED, "bytes follow the end record");
+    return rc;
+}
+
+/* 1 and a record, 0 after the end. */
+static int read_record(ss_reader *r)
+{
+    uint32_t running = r->running;
+    bool nothing = r->tail == r->head;
+    int rc = read_head(r);
+    if (!rc && nothing && r->tail == r->head)
+        return cut_short(r, "between records: the end record is missing");
+    if (rc > 0)
+        rc = read_payload(r);
+    if (rc <= 0)
+        return rc ? rc : cut_short(r, "in a record");
+    return r->rec.type == SS_TYPE_END ? check_end(r, running) : 1;
+}
+
+/* Remember a failure and give it to the caller; a stop is an end. */
+static int settle(ss_reader *r, int rc, ss_err *e)
+{
+    if (rc == SS_ESTOPPED) {
+        r->ended = true;
+        return 0;
+    }
+    r->failed = rc;
+    if (e)
+        *e = r->err;
+    return rc;
+}
+
+int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e)
+{
+    *h = NULL;
+    int rc = r->failed;
+    if (!rc && !r->have_header) {
+        rc = r->ended ? SS_ESTOPPED : read_preamble(r);
+        if (rc == SS_ESTOPPED) {
+            ss_err_set(&r->err, SS_ESTOPPED, "stopped before the header came");
+            r->ended = true;
+            if (e)
+                *e = r->err;
+            return rc;
+        }
+    }
+    if (rc < 0)
+        return settle(r, rc, e);
+    *h = &r->header;
+    return SS_OK;
+}
+
+int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e)
+{
+    *rec = NULL;
+    if (r->failed)
+        return settle(r, r->failed, e);
+    if (r->ended)
+        return 0;
+    if (!r->have_header) {
+        int rc = read_preamble(r);
+        if (rc < 0)
+            return settle(r, rc, e);
+    }
+    uint64_t from = r->offset;
+    int rc = read_record(r);
+    if (rc < 0) {
+        if (rc != SS_ESTOPPED && rc != SS_EIO)
+            ss_err_prefix(&r->err, "record %llu at byte %llu", (unsigned long long)r->count,
+                          (unsigned long long)from);
+        return settle(r, rc, e);
+    }
+    if (!rc) {
+        r->ended = true;
+        return 0;
+    }
+    r->count++;
+    *rec = &r->rec;
+    return 1;
+}
