@@ -8,7 +8,7 @@
  * in the order of rows of the kernel, columns, channels, which depends on the layer's shape alone: the result
  * for a window is the same bits in any batch, with any number of threads, and at every instruction-set level.
  * Sums over the batch (dw, db, dscale, ...) are taken in an order fixed by shape and batch size, not by
- * threads. The definition is the plain C of scalar.c and elements.h; weights must be finite.
+ * threads. The definition is the plain C of scalar.c and elements.h. Weights must be finite.
  *
  * Ownership: all arrays belong to the caller; none may overlap another unless it is said. Any alignment of
  * a float is accepted; 64 bytes (ss_alloc) is fastest. `pool` may be NULL; one call at a time for each pool.
@@ -133,13 +133,14 @@ void ss_channel_sum_add(size_t rows, int c, const float *x, float *sum);
 /**
  * Group norm: over the pixels and the c / groups neighbouring channels of each group (groups divides c).
  *   x, add, y [n][pixels][c]   gamma, beta [c]   mean, rstd [n][groups]: kept for the backward
- * y = (x - mean) * rstd * gamma + beta + add, then max(y, 0) if relu; rstd = 1 / sqrt(var + eps); y may be
- * add.
+ *   work [6 * n * c], of both functions
+ * y = (x - mean) * rstd * gamma + beta + add, then max(y, 0) if relu; rstd = 1 / sqrt(var + eps); y may be x
+ * or add.
  */
 void ss_groupnorm_forward(ss_pool *pool, int n, int pixels, int c, int groups, float eps, const float *x,
                           const float *gamma, const float *beta, const float *add, bool relu, float *y,
-                          float *mean, float *rstd);
-/** dx (may be dy) [n][pixels][c]; dgamma, dbeta [c] added to. work: 2 * n * c floats. */
+                          float *mean, float *rstd, float *work);
+/** dx (may be dy) [n][pixels][c]; dgamma, dbeta [c] added to. */
 void ss_groupnorm_backward(ss_pool *pool, int n, int pixels, int c, int groups, const float *x,
                            const float *gamma, const float *mean, const float *rstd, const float *dy,
                            float *dx, float *dgamma, float *dbeta, float *work);

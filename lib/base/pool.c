@@ -1,0 +1,205 @@
+#include "base/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+/* Looks at a flag before sleeping, a few microseconds: the gap between two layers is shorter than a wake-up.
+ */
+#define LOOKS 200
+
+struct ss_pool {
+    int threads;
+    pthread_t *worker; /* [threads - 1] */
+    int started;
+    pthread_mutex_t lock;
+    pthread_cond_t start, done;
+    bool caller_sleeps; /* under lock */
+    int sleepers;       /* under lock */
+    bool stop;          /* under lock, read after a new job number */
+    /* A job is published by its number and over when every worker has left it. */
+    atomic_uint job;
+    atomic_int busy;
+    atomic_int next;
+    int n;
+    void (*fn)(void *arg, int i, int thread);
+    void *arg;
+};
+
+typedef struct start_arg {
+    ss_pool *pool;
+    int thread;
+} start_arg;
+
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+static void take_tasks(ss_pool *p, int thread)
+{
+    for (;;) {
+        int i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
+        if (i >= p->n)
+            return;
+        p->fn(p->arg, i, thread);
+    }
+}
+
+static void wait_for_job(ss_pool *p, unsigned seen)
+{
+    for (int i = 0; i < LOOKS; i++) {
+        if (atomic_load_explicit(&p->job, memory_order_acquire) != seen)
+            return;
+        pause_cpu();
+    }
+    pthread_mutex_lock(&p->lock);
+    p->sleepers++;
+    while (atomic_load_explicit(&p->job, memory_order_acquire) == seen)
+        pthread_cond_wait(&p->start, &p->lock);
+    p->sleepers--;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void *work(void *arg)
+{
+    start_arg *s = arg;
+    ss_pool *p = s->pool;
+    int thread = s->thread;
+    ss_free(s);
+    for (unsigned seen = 0;; seen++) {
+        wait_for_job(p, seen);
+        if (p->stop)
+            return NULL;
+        take_tasks(p, thread);
+        if (atomic_fetch_sub_explicit(&p->busy, 1, memory_order_acq_rel) == 1) {
+            pthread_mutex_lock(&p->lock);
+            if (p->caller_sleeps)
+                pthread_cond_signal(&p->done);
+            pthread_mutex_unlock(&p->lock);
+        }
+    }
+}
+
+static void publish(ss_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add_explicit(&p->job, 1, memory_order_release);
+    if (p->sleepers)
+        pthread_cond_broadcast(&p->start);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int allowed_cpus(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 1024 ? 1024 : (int)n;
+}
+
+/* Signals are the business of the threads the program has made itself. */
+static int start_worker(ss_pool *p, int thread)
+{
+    start_arg *s = ss_alloc(1, sizeof *s);
+    if (!s)
+        return ENOMEM;
+    *s = (start_arg){p, thread};
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int r = pthread_create(&p->worker[thread - 1], NULL, work, s);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (r)
+        ss_free(s);
+    return r;
+}
+
+int ss_pool_open(ss_pool **out, int threads, ss_err *e)
+{
+    *out = NULL;
+    if (threads < 0 || threads > 1024)
+        return ss_err_set(e, SS_ERANGE, "%d threads: must be 0..1024", threads);
+    if (threads == 0)
+        threads = allowed_cpus();
+    ss_pool *p = ss_zalloc(1, sizeof *p);
+    if (!p)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a pool of threads");
+    p->threads = threads;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->start, NULL);
+    pthread_cond_init(&p->done, NULL);
+    p->worker = ss_zalloc((size_t)threads, sizeof *p->worker);
+    int r = p->worker ? 0 : ENOMEM;
+    for (; !r && p->started < threads - 1; p->started++)
+        if ((r = start_worker(p, p->started + 1)))
+            break;
+    if (r) {
+        ss_pool_close(&p);
+        return ss_err_set(e, r == ENOMEM ? SS_ENOMEM : SS_ELIMIT, "cannot start %d threads: %s", threads,
+                          strerror(r));
+    }
+    *out = p;
+    return 0;
+}
+
+int ss_pool_threads(const ss_pool *p)
+{
+    return p ? p->threads : 1;
+}
+
+void ss_pool_run(ss_pool *p, int n, void (*fn)(void *arg, int i, int thread), void *arg)
+{
+    if (!p || p->threads == 1 || n <= 1) {
+        for (int i = 0; i < n; i++)
+            fn(arg, i, 0);
+        return;
+    }
+    p->n = n;
+    p->fn = fn;
+    p->arg = arg;
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->busy, p->threads - 1, memory_order_relaxed);
+    publish(p);
+    take_tasks(p, 0);
+    for (int i = 0; i < LOOKS; i++) {
+        if (!atomic_load_explicit(&p->busy, memory_order_acquire))
+            return;
+        pause_cpu();
+    }
+    pthread_mutex_lock(&p->lock);
+    p->caller_sleeps = true;
+    while (atomic_load_explicit(&p->busy, memory_order_acquire))
+        pthread_cond_wait(&p->done, &p->lock);
+    p->caller_sleeps = false;
+    pthread_mutex_unlock(&p->lock);
+}
+
+void ss_pool_close(ss_pool **pp)
+{
+    ss_pool *p = *pp;
+    if (!p)
+        return;
+    *pp = NULL;
+    p->stop = true;
+    publish(p);
+    for (int i = 0; i < p->started; i++)
+        pthread_join(p->worker[i], NULL);
+    pthread_cond_destroy(&p->done);
+    pthread_cond_destroy(&p->start);
+    pthread_mutex_destroy(&p->lock);
+    ss_free(p->worker);
+    ss_free(p);
+}

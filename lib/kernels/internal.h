@@ -1,0 +1,88 @@
+/* What stands behind kernels.h at each instruction-set level. Private. */
+#ifndef SS_KERNELS_INTERNAL_H
+#define SS_KERNELS_INTERNAL_H
+
+#include "base/cpu.h"
+#include "kernels/kernels.h"
+
+#define SS_PANEL        16   /* output channels that lie side by side in packed weights */
+#define SS_DW_PIXELS    512  /* output pixels whose products are summed in one chain of dw, at least */
+#define SS_DW_ROW       8    /* images at least this wide are summed row by row, others window by window */
+#define SS_SUM_BLOCK    4096 /* elements summed in f32 before they go to f64 */
+#define SS_CHANNEL_ROWS 512  /* rows of a channel sum added up before they go to the total */
+
+/* Order of the taps of one axis in ss_conv_pack_back: those that meet the same phase of the input side by
+ * side, descending. */
+int ss_conv_back_rank(int tap, int size, int stride);
+
+static inline int ss_panels(int channels)
+{
+    return (channels + SS_PANEL - 1) / SS_PANEL;
+}
+
+/* Windows whose products make one chain of dw. */
+static inline int ss_dw_group(const ss_conv *c)
+{
+    int pixels = c->oh * c->ow;
+    return pixels >= SS_DW_PIXELS ? 1 : (SS_DW_PIXELS + pixels - 1) / pixels;
+}
+
+typedef struct ss_kernel_table {
+    void (*relu)(size_t n, const float *x, float *y);
+    void (*relu_backward)(size_t n, const float *y, const float *dy, float *dx);
+    void (*affine)(size_t rows, size_t c, const float *x, const float *scale, const float *shift,
+                   const float *add, bool relu, float *y);
+    void (*channel_scale)(size_t rows, size_t c, const float *x, const float *scale, float *y);
+    /* out [c] += sum over rows of: x; x * y; (x - m)^2; (x - m) * y. */
+    void (*channel_sum)(size_t rows, size_t c, const float *x, float *out);
+    void (*channel_dot)(size_t rows, size_t c, const float *x, const float *y, float *out);
+    void (*channel_square)(size_t rows, size_t c, const float *x, const float *m, float *out);
+    void (*channel_dot_centred)(size_t rows, size_t c, const float *x, const float *m, const float *y,
+                                float *out);
+    /* dx = dy * p + ((x - m) * q + r), all but x, dy, dx per channel. */
+    void (*groupnorm_dx)(size_t rows, size_t c, const float *x, const float *dy, const float *m,
+                         const float *p, const float *q, const float *r, float *dx);
+    void (*weightnorm)(size_t len, float factor, float eps, const float *w, float gain, float *what,
+                       float *mean, float *rstd);
+    void (*weightnorm_backward)(size_t len, float factor, const float *w, float gain, float mean, float rstd,
+                                const float *dwhat, float *dw, float *dgain);
+    void (*l2norm)(size_t d, const float *x, float *z, float *norm);
+    void (*l2norm_backward)(size_t d, const float *z, float norm, const float *dz, float *dx);
+    void (*adam)(size_t n, const float constants[8], float *w, const float *g, float *m, float *v);
+    void (*sgd)(size_t n, const ss_sgd *s, float *w, const float *g, float *velocity);
+    float (*dot)(size_t n, const float *a, const float *b); /* n <= SS_SUM_BLOCK */
+    float (*max_abs)(size_t n, const float *x);
+    void (*axpy)(size_t n, float a, const float *x, float *y);
+    void (*ema)(size_t n, float a, const float *x, float *y);
+    void (*scale)(size_t n, float a, const float *x, float *y);
+    void (*f16_from_f32)(size_t n, const float *x, uint16_t *y);
+    void (*f32_from_f16)(size_t n, const uint16_t *x, float *y);
+    void (*i8_from_f32)(size_t n, float step, const float *x, int8_t *y);
+    void (*f32_from_i8)(size_t n, float step, const int8_t *x, float *y);
+    void (*maxpool)(const ss_maxpool *p, const float *x, float *y, uint8_t *which); /* one window */
+    void (*maxpool_backward)(const ss_maxpool *p, const float *dy, const uint8_t *which, const float *gate,
+                             float *dx);
+    void (*avgpool)(size_t pixels, size_t c, const float *x, float *y); /* one window */
+    void (*avgpool_backward)(size_t pixels, size_t c, const float *dy, const float *gate, float *dx);
+} ss_kernel_table;
+
+/* Places in the constants of adam. */
+enum {
+    SS_ADAM_KEEP,
+    SS_ADAM_GRAD,
+    SS_ADAM_B1,
+    SS_ADAM_1B1,
+    SS_ADAM_B2,
+    SS_ADAM_1B2,
+    SS_ADAM_RATE,
+    SS_ADAM_EPS
+};
+
+extern const ss_kernel_table ss_kernels_scalar, ss_kernels_avx2, ss_kernels_avx512, ss_kernels_neon;
+
+/* The table in force. */
+const ss_kernel_table *ss_kernels(void);
+/* For tests: take another level from now on; SS_ENOTSUP where machine or build lack it. */
+int ss_kernels_use(ss_cpu level);
+
+#endif

@@ -1,0 +1,4 @@
+#include "kernels/x86/vec_avx512.h"
+#include "kernels/elements.h"
+
+const ss_kernel_table ss_kernels_avx512 = {ELEMENTS};

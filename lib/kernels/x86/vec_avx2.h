@@ -1,0 +1,151 @@
+/* Eight lanes: AVX2 with FMA and F16C. See vec_scalar.h for what each does. Private. */
+#ifndef SS_KERNELS_X86_VEC_AVX2_H
+#define SS_KERNELS_X86_VEC_AVX2_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define VL 8
+typedef __m256 vf;
+
+static inline __m256i vmask(size_t n)
+{
+    static const int32_t ones[2 * VL] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return _mm256_loadu_si256((const __m256i *)(ones + VL - (n < VL ? n : VL)));
+}
+
+static inline vf vload(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+static inline vf vloadn(const float *p, size_t n)
+{
+    return n >= VL ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, vmask(n));
+}
+
+static inline void vstore(float *p, vf v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+static inline void vstoren(float *p, vf v, size_t n)
+{
+    if (n >= VL)
+        _mm256_storeu_ps(p, v);
+    else
+        _mm256_maskstore_ps(p, vmask(n), v);
+}
+
+static inline vf vset1(float x)
+{
+    return _mm256_set1_ps(x);
+}
+
+static inline vf vadd(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+static inline vf vsub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
+static inline vf vmul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+
+static inline vf vsqrt(vf a)
+{
+    return _mm256_sqrt_ps(a);
+}
+
+static inline vf vfma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline vf vabs(vf a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+
+static inline vf vmax(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+}
+
+static inline vf vselect_gt(vf a, vf b, vf v, vf other)
+{
+    return _mm256_blendv_ps(other, v, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
+
+static inline vf vkeep_eq(vf a, vf b, vf v)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ), v);
+}
+
+static inline __m128i vload_bytes(const void *p, size_t n)
+{
+    if (n >= VL)
+        return _mm_loadl_epi64(p);
+    uint64_t b = 0;
+    memcpy(&b, p, n);
+    return _mm_cvtsi64_si128((long long)b);
+}
+
+/* The low byte of each lane. */
+static inline void vstore_bytes(void *p, __m256i v, size_t n)
+{
+    __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    w = _mm_shuffle_epi8(w, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, -1, -1, -1, -1, -1, -1, -1, -1));
+    uint64_t b = (uint64_t)_mm_cvtsi128_si64(w);
+    memcpy(p, &b, n < VL ? n : VL);
+}
+
+static inline vf vload_u8n(const uint8_t *p, size_t n)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(vload_bytes(p, n)));
+}
+
+static inline void vstore_u8n(uint8_t *p, vf v, size_t n)
+{
+    vstore_bytes(p, _mm256_cvttps_epi32(v), n);
+}
+
+static inline vf vload_i8n(const int8_t *p, size_t n)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(vload_bytes(p, n)));
+}
+
+static inline void vstore_i8n(int8_t *p, vf v, size_t n)
+{
+    v = _mm256_and_ps(_mm256_cmp_ps(v, v, _CMP_ORD_Q), v);
+    v = _mm256_min_ps(_mm256_max_ps(v, vset1(-127.0f)), vset1(127.0f));
+    vstore_bytes(p, _mm256_cvtps_epi32(v), n);
+}
+
+static inline vf vload_f16n(const uint16_t *p, size_t n)
+{
+    uint16_t b[VL] = {0};
+    memcpy(b, p, 2 * (n < VL ? n : VL));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)b));
+}
+
+static inline void vstore_f16n(uint16_t *p, vf v, size_t n)
+{
+    uint16_t b[VL];
+    _mm_storeu_si128((__m128i *)b, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    memcpy(p, b, 2 * (n < VL ? n : VL));
+}
+
+#endif

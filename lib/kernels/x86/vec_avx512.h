@@ -1,0 +1,124 @@
+/* Sixteen lanes: AVX-512 F, BW, DQ, VL. See vec_scalar.h for what each does. Private. */
+#ifndef SS_KERNELS_X86_VEC_AVX512_H
+#define SS_KERNELS_X86_VEC_AVX512_H
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VL 16
+typedef __m512 vf;
+
+static inline __mmask16 vmask(size_t n)
+{
+    return (__mmask16)(n >= VL ? 0xffff : (1u << n) - 1);
+}
+
+static inline vf vload(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+static inline vf vloadn(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(vmask(n), p);
+}
+
+static inline void vstore(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+static inline void vstoren(float *p, vf v, size_t n)
+{
+    _mm512_mask_storeu_ps(p, vmask(n), v);
+}
+
+static inline vf vset1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+static inline vf vadd(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline vf vsub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vf vmul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+static inline vf vsqrt(vf a)
+{
+    return _mm512_sqrt_ps(a);
+}
+
+static inline vf vfma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vf vabs(vf a)
+{
+    return _mm512_abs_ps(a);
+}
+
+static inline vf vmax(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+static inline vf vselect_gt(vf a, vf b, vf v, vf other)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), other, v);
+}
+
+static inline vf vkeep_eq(vf a, vf b, vf v)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ), v);
+}
+
+static inline vf vload_u8n(const uint8_t *p, size_t n)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)));
+}
+
+static inline void vstore_u8n(uint8_t *p, vf v, size_t n)
+{
+    _mm_mask_storeu_epi8(p, vmask(n), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)));
+}
+
+static inline vf vload_i8n(const int8_t *p, size_t n)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vmask(n), p)));
+}
+
+static inline void vstore_i8n(int8_t *p, vf v, size_t n)
+{
+    v = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, v, _CMP_ORD_Q), v);
+    v = _mm512_min_ps(_mm512_max_ps(v, vset1(-127.0f)), vset1(127.0f));
+    _mm_mask_storeu_epi8(p, vmask(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
+static inline vf vload_f16n(const uint16_t *p, size_t n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vmask(n), p));
+}
+
+static inline void vstore_f16n(uint16_t *p, vf v, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, vmask(n), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+#endif
