@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "nn/model_internal.h"
 
 static const char *const norm_names[] = {NULL, "batch", "group", "weight"};
 
@@ -253,8 +254,7 @@ static void init_one(const ss_model *m, const ss_param *p, uint64_t seed)
     }
 }
 
-/* All of a model but its values. */
-static int lay_out(ss_model **to, const ss_model_config *c, ss_err *e)
+int ss_model_lay_out(ss_model **to, const ss_model_config *c, ss_err *e)
 {
     int n = 0, rc = ss_model_config_check(c, e);
     if (rc < 0)
@@ -266,36 +266,50 @@ static int lay_out(ss_model **to, const ss_model_config *c, ss_err *e)
         return ss_err_set(e, SS_ENOMEM, "cannot allocate a model");
     m->config = *c;
     m->param = ss_alloc((size_t)n, sizeof *m->param);
-    if (m->param) {
-        visit_all(c, 0, add_one, m);
-        visit_all(c, 1, add_one, m);
-        m->value = ss_alloc(m->nvalue, sizeof *m->value);
-    }
-    if (!m->value) {
-        rc = ss_err_set(e, SS_ENOMEM, "cannot allocate a model of %zu values", m->nvalue);
+    if (!m->param) {
         ss_model_free(m);
-        return rc;
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate %d parameters", n);
     }
+    visit_all(c, 0, add_one, m);
+    visit_all(c, 1, add_one, m);
     *to = m;
     return SS_OK;
 }
 
+int ss_model_alloc(ss_model *m, ss_err *e)
+{
+    m->value = ss_alloc(m->nvalue, sizeof *m->value);
+    return m->value ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate a model of %zu values", m->nvalue);
+}
+
 int ss_model_create(ss_model **to, const ss_model_config *c, uint64_t seed, ss_err *e)
 {
+    ss_model *m = NULL;
     *to = NULL;
-    int rc = lay_out(to, c, e);
-    for (int i = 0; rc == SS_OK && i < (*to)->nparam; i++)
-        init_one(*to, &(*to)->param[i], seed);
-    return rc;
+    int rc = ss_model_lay_out(&m, c, e);
+    if (rc == SS_OK)
+        rc = ss_model_alloc(m, e);
+    if (rc < 0) {
+        ss_model_free(m);
+        return rc;
+    }
+    for (int i = 0; i < m->nparam; i++)
+        init_one(m, &m->param[i], seed);
+    *to = m;
+    return SS_OK;
 }
 
 int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e)
 {
     ss_model *m = NULL;
     *to = NULL;
-    int rc = lay_out(&m, &from->config, e);
-    if (rc < 0)
+    int rc = ss_model_lay_out(&m, &from->config, e);
+    if (rc == SS_OK)
+        rc = ss_model_alloc(m, e);
+    if (rc < 0) {
+        ss_model_free(m);
         return rc;
+    }
     memcpy(m->value, from->value, m->nvalue * sizeof *m->value);
     m->generation = from->generation;
     memcpy(m->frontend_hash, from->frontend_hash, sizeof m->frontend_hash);

@@ -30,16 +30,21 @@ const char *ss_norm_name(int norm);
 int ss_norm_parse(const char *name);
 
 /*
- * Constants of the norms. g, b: the norm's weight and bias [o].
- *   batch   y = (conv(x, w) - running_mean) g / sqrt(running_var + SS_NORM_EPS) + b
- *   group   h = conv(x, v), v = (w - mean_o) / sqrt(var_o fan_in + SS_WEIGHT_EPS), mean and biased variance
- * over each output channel's weights; y = group norm of h over groups of SS_GROUP_CHANNELS channels, with
- * SS_NORM_EPS weight  y = g conv(x, v) + b. No statistics hold the scale of the activations, so ReLU is
- * SS_RELU_GAIN max(0, .) (unit variance in, unit variance out) after the stem, between the two convolutions
- * of a block and after a block with a downsample; after a block without one it is plain. The last gain of a
- * block starts at SS_SKIP_GAIN, so that depth adds little variance at the start. Source of the last: Brock,
- * De, Smith, "Characterizing signal propagation to close the performance gap in unnormalized ResNets", ICLR
- * 2021.
+ * Constants of the norms. g, b: the norm's weight and bias [o]; v: the standardised weight
+ * (w - mean_o) / sqrt(var_o fan_in + SS_WEIGHT_EPS), mean and biased variance over an output channel's
+ * weights.
+ *
+ * batch: y = (conv(x, w) - running_mean) g / sqrt(running_var + SS_NORM_EPS) + b.
+ *
+ * group: y = g n + b, n the group norm of conv(x, v) over SS_GROUP_CHANNELS channels at a time, with
+ * SS_NORM_EPS.
+ *
+ * weight: y = g conv(x, v) + b. No statistics hold the scale of the activations, so ReLU is
+ * SS_RELU_GAIN max(0, .), which gives unit variance for unit variance, after the stem, between the two
+ * convolutions of a block, and after a block with a downsample; after a block without one it is plain. The
+ * last gain of a block starts at SS_SKIP_GAIN, so that depth adds little variance at the start. Source:
+ * Brock, De, Smith, "Characterizing signal propagation to close the performance gap in unnormalized ResNets",
+ * ICLR 2021.
  */
 #define SS_NORM_EPS       1e-5f
 #define SS_WEIGHT_EPS     1e-4f
@@ -75,8 +80,7 @@ typedef struct ss_model {
     size_t nvalue;
     uint64_t generation;
     char frontend_hash[17]; /* of the features it was made for, "" = any */
-    char *mixture; /* serialised distributional memory that travels with the model, mixture_size bytes, or
-                      NULL */
+    char *mixture;          /* serialised distributional memory that travels with the model, or NULL */
     size_t mixture_size;
 } ss_model;
 
@@ -96,9 +100,23 @@ void ss_model_free(ss_model *m);
 const ss_param *ss_model_find(const ss_model *m, const char *name);
 float *ss_model_values(ss_model *m, const char *name);
 
-/** Open a file that ss_model_save wrote. Errors: SS_EIO, SS_EDAMAGED (digest, header), SS_EUNFIT. */
+/**
+ * Open a file that ss_model_save wrote. Nothing is allocated for a tensor that the file does not hold.
+ * Errors: SS_EIO, SS_EDAMAGED and SS_ETRUNC (digest, header), SS_EUNFIT (a foreign file, another format
+ * version, tensors that are not those of the architecture, values that are not finite).
+ */
 int ss_model_load(ss_model **m, const char *path, ss_err *e);
-/** Write to a temporary name, fsync, rename over path, fsync the folder. */
+/**
+ * The same, but when `path` is damaged, truncated or gone and path.prev is whole, that one: then *previous is
+ * 1 and *e says what was wrong with `path`, for a warning; both may be NULL. When neither loads the error is
+ * that of `path`.
+ */
+int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e);
+/**
+ * Write to a temporary name, fsync, rename over path, fsync the folder, read back (io/atomic.h); what stood
+ * there stays as path.prev. Errors: SS_EIO, SS_ENOMEM, SS_EUNFIT (a value that is not finite: nothing is
+ * written).
+ */
 int ss_model_save(const ss_model *m, const char *path, ss_err *e);
 
 /** Hash of the architecture (config without values): 16 hex digits for stream headers. */
@@ -106,14 +124,13 @@ void ss_model_arch_hash(const ss_model_config *c, char out[17]);
 
 /** Shape at a cut (SS_CUT_...): dims [channels][height][width] (embedding: [dim][1][1]). */
 void ss_model_cut_shape(const ss_model_config *c, int cut, uint32_t dim[3]);
-/** Channels in and out and stride of block k (0..7); a block with a stride or other channels has a
- * downsample. */
+/** Channels in and out and stride of block k (0..7); the first of a later stage has a downsample. */
 typedef struct ss_block {
     int in, out, stride, downsample;
 } ss_block;
 ss_block ss_model_block(const ss_model_config *c, int k);
-/** Multiply-adds of one window from the input to the cut (convolutions and fc), and learnt parameters needed
- * up to it. */
+/** Multiply-adds of one window from the input to the cut, without norms; learnt parameters needed up to it.
+ */
 uint64_t ss_model_macs(const ss_model_config *c, int cut);
 uint64_t ss_model_params(const ss_model_config *c, int cut);
 

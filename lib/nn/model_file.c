@@ -1,0 +1,264 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "io/atomic.h"
+#include "io/safetensors.h"
+#include "nn/model_internal.h"
+
+#define FORMAT_VERSION 1
+#define MIXTURE        "streamsplit.mixture"
+#define MAX_MIXTURE    (1 << 20) /* bytes; ours is at most 35 KB */
+
+/* reading */
+
+static const char *meta_text(ss_st *s, const char *key, int *rc, ss_err *e)
+{
+    char full[64];
+    if (*rc < 0)
+        return NULL;
+    snprintf(full, sizeof full, "streamsplit.%s", key);
+    const char *v = ss_st_meta_value(s, full);
+    if (!v)
+        *rc = ss_err_set(e, SS_EDAMAGED, "metadata '%s' is missing", full);
+    return v;
+}
+
+static uint64_t meta_uint(ss_st *s, const char *key, uint64_t max, int *rc, ss_err *e)
+{
+    const char *v = meta_text(s, key, rc, e);
+    char *end = NULL;
+    if (!v)
+        return 0;
+    errno = 0;
+    unsigned long long n = strtoull(v, &end, 10);
+    if (*v < '0' || *v > '9' || *end || errno || n > max)
+        *rc = ss_err_set(e, SS_EDAMAGED, "metadata 'streamsplit.%s' is '%.40s', expected 0 to %" PRIu64, key,
+                         v, max);
+    return n;
+}
+
+static float meta_real(ss_st *s, const char *key, int *rc, ss_err *e)
+{
+    const char *v = meta_text(s, key, rc, e);
+    char *end = NULL;
+    if (!v)
+        return 0;
+    /* A caller's locale may write numbers with a comma; files do not. */
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    float f = c ? strtof_l(v, &end, c) : NAN;
+    if (!*v || !end || *end)
+        *rc = ss_err_set(e, SS_EDAMAGED, "metadata 'streamsplit.%s' is '%.40s', expected a number", key, v);
+    if (c)
+        freelocale(c);
+    return f;
+}
+
+static int read_config(ss_st *s, ss_model_config *c, ss_err *e)
+{
+    int rc = SS_OK;
+    const char *format = ss_st_meta_value(s, "streamsplit.format");
+    if (!format)
+        return ss_err_set(e, SS_EUNFIT,
+                          "not a model of ours: no metadata 'streamsplit.format' (ss-model import takes "
+                          "state dicts of other programs)");
+    const char *kind = meta_text(s, "kind", &rc, e);
+    if (kind && strcmp(kind, "model"))
+        return ss_err_set(e, SS_EUNFIT, "a %.40s, expected a model", kind);
+    if (meta_uint(s, "format", UINT32_MAX, &rc, e) != FORMAT_VERSION && rc == SS_OK)
+        return ss_err_set(e, SS_EUNFIT, "format version %.40s, expected %d", format, FORMAT_VERSION);
+    const char *architecture = meta_text(s, "architecture", &rc, e);
+    if (architecture && strcmp(architecture, "resnet18"))
+        return ss_err_set(e, SS_EUNFIT, "architecture '%.40s', expected 'resnet18'", architecture);
+    c->width = (int)meta_uint(s, "width", INT32_MAX, &rc, e);
+    c->mels = (int)meta_uint(s, "mels", INT32_MAX, &rc, e);
+    c->frames = (int)meta_uint(s, "frames", INT32_MAX, &rc, e);
+    c->dim = (int)meta_uint(s, "dim", INT32_MAX, &rc, e);
+    c->input_mean = meta_real(s, "input_mean", &rc, e);
+    c->input_scale = meta_real(s, "input_scale", &rc, e);
+    const char *norm = meta_text(s, "norm", &rc, e);
+    if (rc < 0)
+        return rc;
+    int n = ss_norm_parse(norm);
+    if (n < 0)
+        return ss_err_set(e, SS_EUNFIT, "norm '%.40s' is not known", norm);
+    c->norm = (ss_norm)n;
+    rc = ss_model_config_check(c, e);
+    if (rc == SS_ERANGE && e)
+        e->code = SS_EUNFIT;
+    return rc == SS_ERANGE ? SS_EUNFIT : rc;
+}
+
+static int match(const ss_param *p, const ss_st_tensor *t, ss_err *e)
+{
+    char found[128];
+    if (!t)
+        return ss_err_set(e, SS_EUNFIT, "tensor '%s' is missing", p->name);
+    int same = t->dtype == SS_DTYPE_F32 && t->rank == p->rank;
+    for (int i = 0; i < p->rank && same; i++)
+        same = t->dim[i] == p->dim[i];
+    if (same)
+        return SS_OK;
+    char expected[64] = "F32 ";
+    for (int i = 0; i < p->rank; i++)
+        snprintf(expected + strlen(expected), sizeof expected - strlen(expected), "[%" PRIu32 "]", p->dim[i]);
+    return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected %s", p->name,
+                      ss_st_shape_text(t, found, sizeof found), expected);
+}
+
+static int check_finite(const ss_model *m, ss_err *e)
+{
+    for (int i = 0; i < m->nparam; i++) {
+        const ss_param *p = &m->param[i];
+        for (size_t k = 0; k < p->count; k++)
+            if (!isfinite(m->value[p->offset + k]))
+                return ss_err_set(e, SS_EUNFIT, "value %zu of tensor '%s' is not finite", k, p->name);
+    }
+    return SS_OK;
+}
+
+static int read_mixture(ss_model *m, ss_st *s, const ss_st_tensor *t, ss_err *e)
+{
+    if (t->dtype != SS_DTYPE_U8 || t->rank != 1 || t->size > MAX_MIXTURE)
+        return ss_err_set(e, SS_EUNFIT, "tensor '%s' of %zu bytes, expected U8 of rank 1 and at most %d",
+                          t->name, t->size, MAX_MIXTURE);
+    m->mixture = ss_alloc(t->size, 1);
+    if (!m->mixture)
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate a mixture of %zu bytes", t->size);
+    m->mixture_size = t->size;
+    return ss_st_read(s, t, m->mixture, e);
+}
+
+static int read_model(ss_model **to, ss_st *s, ss_err *e)
+{
+    ss_model_config c;
+    int rc = read_config(s, &c, e);
+    if (rc < 0 || (rc = ss_model_lay_out(to, &c, e)) < 0)
+        return rc;
+    ss_model *m = *to;
+    int known = 0;
+    for (int i = 0; i < m->nparam && rc == SS_OK; i++, known++)
+        rc = match(&m->param[i], ss_st_find(s, m->param[i].name), e);
+    const ss_st_tensor *mixture = ss_st_find(s, MIXTURE);
+    known += mixture != NULL;
+    for (int i = 0; i < ss_st_count(s) && rc == SS_OK && known != ss_st_count(s); i++) {
+        const char *name = ss_st_tensor_at(s, i)->name;
+        if (strcmp(name, MIXTURE) && !ss_model_find(m, name))
+            rc = ss_err_set(e, SS_EUNFIT, "tensor '%.80s' is not one of this architecture", name);
+    }
+    m->generation = meta_uint(s, "generation", UINT64_MAX, &rc, e);
+    const char *frontend = meta_text(s, "frontend_hash", &rc, e);
+    if (rc == SS_OK && strlen(frontend) != 0 && strlen(frontend) != 16)
+        rc = ss_err_set(e, SS_EDAMAGED,
+                        "metadata 'streamsplit.frontend_hash' is '%.40s', expected 16 digits or none",
+                        frontend);
+    if (rc < 0)
+        return rc;
+    memcpy(m->frontend_hash, frontend, strlen(frontend) + 1);
+    rc = ss_model_alloc(m, e);
+    for (int i = 0; i < m->nparam && rc == SS_OK; i++)
+        rc = ss_st_read(s, ss_st_find(s, m->param[i].name), m->value + m->param[i].offset, e);
+    if (rc == SS_OK && mixture)
+        rc = read_mixture(m, s, mixture, e);
+    return rc < 0 ? rc : check_finite(m, e);
+}
+
+int ss_model_load(ss_model **m, const char *path, ss_err *e)
+{
+    ss_st *s;
+    *m = NULL;
+    int rc = ss_st_open(&s, path, e);
+    if (rc < 0 || (rc = ss_st_check(s, e)) < 0)
+        goto out;
+    rc = read_model(m, s, e);
+    if (rc < 0)
+        ss_err_prefix(e, "cannot load '%s'", path);
+out:
+    if (rc < 0) {
+        ss_model_free(*m);
+        *m = NULL;
+    }
+    ss_st_close(&s);
+    return rc;
+}
+
+int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e)
+{
+    ss_err first = {0};
+    if (previous)
+        *previous = 0;
+    int rc = ss_model_load(m, path, &first);
+    if (rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_EIO) {
+        char *prev = ss_atomic_previous(path);
+        if (prev && ss_model_load(m, prev, NULL) == SS_OK) {
+            rc = SS_OK;
+            if (previous)
+                *previous = 1;
+        }
+        ss_free(prev);
+    }
+    if (e)
+        *e = first;
+    return rc;
+}
+
+/* writing */
+
+/* Nine digits give the same float back. */
+static void real_text(char *out, size_t room, float v)
+{
+    snprintf(out, room, "%.9g", (double)v);
+    char *comma = strchr(out, ',');
+    if (comma)
+        *comma = '.';
+}
+
+int ss_model_save(const ss_model *m, const char *path, ss_err *e)
+{
+    int rc = check_finite(m, e);
+    if (rc < 0) {
+        ss_err_prefix(e, "'%s' is not written", path);
+        return rc;
+    }
+    enum { NMETA = 11 };
+    const ss_model_config *c = &m->config;
+    char text[NMETA][32];
+    snprintf(text[0], sizeof text[0], "%d", FORMAT_VERSION);
+    snprintf(text[1], sizeof text[1], "model");
+    snprintf(text[2], sizeof text[2], "resnet18");
+    snprintf(text[3], sizeof text[3], "%d", c->width);
+    snprintf(text[4], sizeof text[4], "%d", c->mels);
+    snprintf(text[5], sizeof text[5], "%d", c->frames);
+    snprintf(text[6], sizeof text[6], "%d", c->dim);
+    snprintf(text[7], sizeof text[7], "%s", ss_norm_name((int)c->norm));
+    real_text(text[8], sizeof text[8], c->input_mean);
+    real_text(text[9], sizeof text[9], c->input_scale);
+    snprintf(text[10], sizeof text[10], "%" PRIu64, m->generation);
+    const ss_st_meta meta[NMETA + 1] = {
+        {"streamsplit.format", text[0]},       {"streamsplit.kind", text[1]},
+        {"streamsplit.architecture", text[2]}, {"streamsplit.width", text[3]},
+        {"streamsplit.mels", text[4]},         {"streamsplit.frames", text[5]},
+        {"streamsplit.dim", text[6]},          {"streamsplit.norm", text[7]},
+        {"streamsplit.input_mean", text[8]},   {"streamsplit.input_scale", text[9]},
+        {"streamsplit.generation", text[10]},  {"streamsplit.frontend_hash", m->frontend_hash}};
+    int n = m->nparam;
+    ss_st_array *a = ss_alloc((size_t)n + 1, sizeof *a);
+    if (!a)
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate %d tensors", n);
+    for (int i = 0; i < n; i++) {
+        const ss_param *p = &m->param[i];
+        a[i] = (ss_st_array){p->name, SS_DTYPE_F32, p->rank, {0}, m->value + p->offset};
+        for (int k = 0; k < p->rank; k++)
+            a[i].dim[k] = p->dim[k];
+    }
+    if (m->mixture)
+        a[n++] = (ss_st_array){MIXTURE, SS_DTYPE_U8, 1, {m->mixture_size}, m->mixture};
+    rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, NMETA + 1, e);
+    ss_free(a);
+    return rc;
+}

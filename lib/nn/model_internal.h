@@ -1,0 +1,12 @@
+/* What the creation of a model shares with its files. */
+#ifndef SS_NN_MODEL_INTERNAL_H
+#define SS_NN_MODEL_INTERNAL_H
+
+#include "nn/model.h"
+
+/** Configuration and list of parameters, no values yet. SS_ERANGE, SS_ENOMEM. */
+int ss_model_lay_out(ss_model **m, const ss_model_config *c, ss_err *e);
+/** Room for the values. SS_ENOMEM; the model stays the caller's. */
+int ss_model_alloc(ss_model *m, ss_err *e);
+
+#endif
