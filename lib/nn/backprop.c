@@ -1,0 +1,443 @@
+#include "nn/backprop.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "nn/layers.h"
+
+/* What training holds for a unit. Group norm keeps the bare convolution's output; what the ReLU lets through
+ * serves the others, since all in front of it is linear in the folded weights. */
+struct unit {
+    float *back;                /* ss_conv_pack_back of the folded weights */
+    float *row_mean, *row_rstd; /* [cout] of the standardisation, or of the running variance */
+    float *out;                 /* [n][oh][ow][cout] behind the ReLU; of the stem pooled, of shortcuts none */
+    float *raw, *stat;          /* group norm only */
+    double *sum, *square; /* batch norm only, [cout]: mean and square seen since the last update, by window */
+};
+
+struct ss_backprop {
+    ss_model *model;
+    ss_pool *pool;
+    ss_layers l;
+    ss_behind behind;
+    int from, first, max_batch;
+    int kept; /* windows of the last forward with keep, 0 = none */
+    bool stale;
+    size_t in; /* floats of a window at `from` */
+    struct unit unit[SS_UNITS];
+    ss_ready ready[SS_UNITS], fc;
+    float *fc_back;
+    float *input;       /* [n][in] normalised, channels-last */
+    uint8_t *which;     /* of the max pool */
+    float *mean;        /* [n][c] in front of fc */
+    float *z, *norm;    /* embedding, and its length before it was normalised */
+    float *w, *dw;      /* one unit's weights and gradient, packed */
+    float *channel;     /* [4][c] */
+    float *grad[2];     /* with scratch.a: gradients on their way down */
+    double windows;     /* in sum and square */
+    ss_scratch scratch; /* b: the stem before it is pooled, and gradients behind a group norm */
+    size_t held;
+};
+
+/* Allocation that keeps count. */
+static float *take(ss_backprop *b, size_t n, int *rc)
+{
+    float *p = ss_alloc(n, sizeof(float));
+    if (!p)
+        *rc = SS_ENOMEM;
+    b->held += n * sizeof(float);
+    return p;
+}
+
+static size_t outputs(const ss_conv *c)
+{
+    return (size_t)c->cout * (size_t)c->oh * (size_t)c->ow;
+}
+
+static size_t inputs(const ss_conv *c)
+{
+    return (size_t)c->cin * (size_t)c->h * (size_t)c->w;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool is_shortcut(const ss_layers *l, int i)
+{
+    return !l->unit[i].relu;
+}
+
+static int alloc_unit(ss_backprop *b, int i)
+{
+    const ss_conv *c = &b->l.unit[i].conv;
+    struct unit *u = &b->unit[i];
+    size_t n = (size_t)b->max_batch, cout = (size_t)c->cout;
+    int rc = ss_ready_alloc(&b->ready[i], c, b->behind);
+    b->held += ss_ready_floats(c, b->behind) * sizeof(float);
+    u->back = take(b, ss_conv_packed_back(c), &rc);
+    u->row_mean = take(b, cout, &rc);
+    u->row_rstd = take(b, cout, &rc);
+    if (i == 0)
+        u->out = take(b, n * (size_t)b->l.pool.c * (size_t)b->l.pool.oh * (size_t)b->l.pool.ow, &rc);
+    else if (!is_shortcut(&b->l, i))
+        u->out = take(b, n * outputs(c), &rc);
+    if (b->l.norm == SS_NORM_GROUP) {
+        u->raw = take(b, n * outputs(c), &rc);
+        u->stat = take(b, 2 * n * cout / SS_GROUP_CHANNELS, &rc);
+    }
+    if (b->l.norm == SS_NORM_BATCH) {
+        u->sum = ss_zalloc(2 * cout, sizeof *u->sum);
+        b->held += 2 * cout * sizeof *u->sum;
+        if (!u->sum)
+            return SS_ENOMEM;
+        u->square = u->sum + cout;
+    }
+    return rc;
+}
+
+static int alloc_all(ss_backprop *b)
+{
+    const ss_layers *l = &b->l;
+    size_t n = (size_t)b->max_batch, grad = (size_t)l->fc.cin * (size_t)l->pixels,
+           dw = ss_conv_packed(&l->fc);
+    int rc = SS_OK;
+    ss_scratch_size size = ss_layers_scratch(l, b->from, SS_CUT_EMBEDDING, b->max_batch, b->pool,
+                                             b->behind == SS_BEHIND_NOTHING);
+    for (int i = b->first; i < l->nunit && rc == SS_OK; i++) {
+        const ss_conv *c = &l->unit[i].conv;
+        rc = alloc_unit(b, i);
+        dw = larger(dw, ss_conv_packed(c));
+        if (i > 0)
+            grad = larger(grad, larger(inputs(c), outputs(c)));
+    }
+    if (rc < 0)
+        return rc;
+    rc = ss_scratch_alloc(&b->scratch, &size);
+    b->held += (size.a + size.b + size.raw + size.stat + size.work) * sizeof(float);
+    if (rc == SS_OK)
+        rc = ss_ready_alloc(&b->fc, &l->fc, SS_BEHIND_NOTHING);
+    b->held += ss_ready_floats(&l->fc, SS_BEHIND_NOTHING) * sizeof(float);
+    b->fc_back = take(b, ss_conv_packed_back(&l->fc), &rc);
+    b->input = take(b, n * b->in, &rc);
+    b->which =
+        ss_alloc(b->first == 0 ? n * (size_t)l->pool.c * (size_t)l->pool.oh * (size_t)l->pool.ow : 0, 1);
+    if (!b->which)
+        rc = SS_ENOMEM;
+    b->mean = take(b, n * (size_t)l->fc.cin, &rc);
+    b->z = take(b, n * (size_t)l->fc.cout, &rc);
+    b->norm = take(b, n, &rc);
+    b->w = take(b, ss_layers_weight_max(l), &rc);
+    b->dw = take(b, dw, &rc);
+    b->channel = take(b, 4 * larger((size_t)l->fc.cin, (size_t)l->fc.cout), &rc);
+    for (int i = 0; i < 2; i++)
+        b->grad[i] = take(b, n * grad, &rc);
+    return rc;
+}
+
+int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int max_batch, ss_err *e)
+{
+    *to = NULL;
+    if (from < SS_CUT_INPUT || from >= SS_CUT_EMBEDDING || max_batch < 1)
+        return ss_err_set(e, SS_EINVAL, "no training from cut %d with %d windows", from, max_batch);
+    ss_backprop *b = ss_zalloc(1, sizeof *b);
+    if (!b)
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate a network");
+    static const ss_behind behind[] = {[SS_NORM_BATCH] = SS_BEHIND_AFFINE,
+                                       [SS_NORM_GROUP] = SS_BEHIND_GROUP,
+                                       [SS_NORM_WEIGHT] = SS_BEHIND_NOTHING};
+    uint32_t dim[3];
+    int last, rc = ss_layers_init(&b->l, m, e);
+    if (rc == SS_OK) {
+        b->model = m;
+        b->pool = pool;
+        b->behind = behind[m->config.norm];
+        b->from = from;
+        b->max_batch = max_batch;
+        b->stale = true;
+        b->held = sizeof *b;
+        ss_model_cut_shape(&m->config, from, dim);
+        b->in = (size_t)dim[0] * dim[1] * dim[2];
+        ss_layers_range(&b->l, from, SS_CUT_EMBEDDING, &b->first, &last);
+        rc = alloc_all(b);
+        if (rc < 0)
+            ss_err_set(e, rc, "cannot allocate training from cut '%s' with %d windows", ss_cut_name(from),
+                       max_batch);
+    }
+    if (rc < 0)
+        ss_backprop_close(&b);
+    *to = b;
+    return rc;
+}
+
+void ss_backprop_weights_changed(ss_backprop *b)
+{
+    b->stale = true;
+}
+
+static void pack(ss_backprop *b)
+{
+    const ss_layers *l = &b->l;
+    const float *value = b->model->value;
+    for (int i = b->first; i < l->nunit; i++) {
+        const ss_unit *u = &l->unit[i];
+        struct unit *t = &b->unit[i];
+        ss_ready *r = &b->ready[i];
+        size_t rows = (size_t)u->conv.cout;
+        ss_unit_fold(l, b->model, i, b->w, l->norm == SS_NORM_BATCH ? r->shift : r->bias, t->row_mean,
+                     t->row_rstd);
+        ss_conv_pack_back(&u->conv, b->w, t->back);
+        if (l->norm == SS_NORM_BATCH) {
+            ss_conv_pack(&u->conv, value + u->weight->offset, r->packed);
+            for (size_t o = 0; o < rows; o++)
+                r->scale[o] = value[u->gain->offset + o] * t->row_rstd[o];
+        } else {
+            ss_conv_pack(&u->conv, b->w, r->packed);
+        }
+        if (l->norm == SS_NORM_GROUP) {
+            memcpy(r->scale, value + u->gain->offset, rows * sizeof(float));
+            memcpy(r->shift, value + u->bias->offset, rows * sizeof(float));
+        }
+    }
+    ss_conv_pack(&l->fc, value + l->fc_weight->offset, b->fc.packed);
+    ss_conv_pack_back(&l->fc, value + l->fc_weight->offset, b->fc_back);
+    memcpy(b->fc.bias, value + l->fc_bias->offset, (size_t)l->fc.cout * sizeof(float));
+    b->stale = false;
+}
+
+static void see_statistics(ss_backprop *b, int i, int n)
+{
+    const ss_conv *c = &b->l.unit[i].conv;
+    struct unit *u = &b->unit[i];
+    float *mean = b->channel, *var = b->channel + c->cout;
+    ss_channel_stats((size_t)n * (size_t)(c->oh * c->ow), c->cout, b->scratch.raw, mean, var);
+    for (int o = 0; o < c->cout; o++) {
+        u->sum[o] += n * (double)mean[o];
+        u->square[o] += n * ((double)var[o] + (double)mean[o] * (double)mean[o]);
+    }
+}
+
+static void forward_unit(ss_backprop *b, int i, int n, const float *x, const float *add, float *y)
+{
+    struct unit *u = &b->unit[i];
+    ss_unit_forward(&b->l.unit[i], &b->ready[i], b->pool, n, x, add, y, u->raw ? u->raw : b->scratch.raw,
+                    u->stat, b->scratch.work);
+    if (b->l.norm == SS_NORM_BATCH)
+        see_statistics(b, i, n);
+}
+
+/* The input of block k. */
+static const float *block_input(const ss_backprop *b, int k)
+{
+    if (b->from > SS_CUT_INPUT && k == b->from - SS_CUT_BLOCK0)
+        return b->input;
+    return k > 0 ? b->unit[b->l.conv2[k - 1]].out : b->unit[0].out;
+}
+
+static void forward_keep(ss_backprop *b, int n, const float *in, float *z)
+{
+    const ss_layers *l = &b->l;
+    int k = 0;
+    if (b->from == SS_CUT_INPUT) {
+        ss_layers_normalise(l, (size_t)n * b->in, in, b->input);
+        forward_unit(b, 0, n, b->input, NULL, b->scratch.b);
+        ss_maxpool_forward(&l->pool, b->pool, n, b->scratch.b, b->unit[0].out, b->which);
+    } else {
+        k = b->from - SS_CUT_BLOCK0;
+        int channels = k < SS_BLOCKS ? l->unit[l->conv1[k]].conv.cin : l->fc.cin;
+        ss_hwc_from_chw(n, channels, (int)(b->in / (size_t)channels), in, b->input);
+    }
+    for (; k < SS_BLOCKS; k++) {
+        const float *x = block_input(b, k), *add = x;
+        float *inner = b->unit[l->conv1[k]].out;
+        forward_unit(b, l->conv1[k], n, x, NULL, inner);
+        if (l->down[k] >= 0) {
+            forward_unit(b, l->down[k], n, x, NULL, b->grad[0]);
+            add = b->grad[0];
+        }
+        forward_unit(b, l->conv2[k], n, inner, add, b->unit[l->conv2[k]].out);
+    }
+    ss_avgpool_forward(n, l->pixels, l->fc.cin, block_input(b, SS_BLOCKS), b->mean);
+    ss_conv_forward(&l->fc, b->pool, n, b->mean, b->fc.packed, b->fc.bias, NULL, false, b->z,
+                    b->scratch.work);
+    ss_l2norm_forward(n, l->fc.cout, b->z, b->z, b->norm);
+    memcpy(z, b->z, (size_t)n * (size_t)l->fc.cout * sizeof(float));
+    b->windows += n;
+}
+
+int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int keep)
+{
+    if (n < 1 || (keep && n > b->max_batch))
+        return SS_EINVAL;
+    if (b->stale)
+        pack(b);
+    if (keep) {
+        forward_keep(b, n, in, z);
+        b->kept = n;
+        return SS_OK;
+    }
+    for (int at = 0; at < n; at += b->max_batch) {
+        int piece = n - at < b->max_batch ? n - at : b->max_batch;
+        ss_layers_run(&b->l, b->ready, &b->fc, b->pool, b->from, SS_CUT_EMBEDDING, piece,
+                      in + (size_t)at * b->in, z + (size_t)at * (size_t)b->l.fc.cout, &b->scratch);
+    }
+    return SS_OK;
+}
+
+/* From the gradient at the folded weights and bias, b->dw and b->channel, to that of the parameters. */
+static void unfold(ss_backprop *b, int i, float *grad)
+{
+    const ss_unit *u = &b->l.unit[i];
+    const struct unit *t = &b->unit[i];
+    size_t rows = (size_t)u->conv.cout, len = u->weight->count / rows;
+    const float *w = b->model->value + u->weight->offset, *gain = b->model->value + u->gain->offset;
+    float *dw = grad + u->weight->offset, *dgain = grad + u->gain->offset;
+    const float *dbias = b->channel;
+    float *folded = b->w, *scaled = b->channel + rows, *dscaled = b->channel + 2 * rows;
+    memset(folded, 0, u->weight->count * sizeof(float));
+    ss_conv_unpack_add(&u->conv, b->dw, folded);
+    if (b->l.norm == SS_NORM_GROUP) {
+        ss_weightnorm_backward((int)rows, (int)len, (float)len, w, NULL, t->row_mean, t->row_rstd, folded, dw,
+                               NULL);
+        return;
+    }
+    ss_axpy(rows, u->relu_gain, dbias, grad + u->bias->offset);
+    if (b->l.norm == SS_NORM_WEIGHT) {
+        ss_scale(rows, u->relu_gain, gain, scaled);
+        memset(dscaled, 0, rows * sizeof(float));
+        ss_weightnorm_backward((int)rows, (int)len, (float)len, w, scaled, t->row_mean, t->row_rstd, folded,
+                               dw, dscaled);
+        ss_axpy(rows, u->relu_gain, dscaled, dgain);
+        return;
+    }
+    const float *mean = b->model->value + u->mean->offset;
+    for (size_t o = 0; o < rows; o++) {
+        double along = ss_dot(len, folded + o * len, w + o * len);
+        dgain[o] += (float)((double)t->row_rstd[o] * (along - (double)dbias[o] * (double)mean[o]));
+        ss_axpy(len, b->ready[i].scale[o], folded + o * len, dw + o * len);
+    }
+}
+
+/*
+ * g [n][oh][ow][cout]: gradient at what the unit puts in front of shortcut and ReLU, left as it is.
+ * dx (NULL: not wanted) = gradient at the input x, plus add, 0 where gate <= 0.
+ */
+static void backward_unit(ss_backprop *b, int i, const float *x, const float *g, const float *add,
+                          const float *gate, float *dx, float *grad)
+{
+    const ss_unit *u = &b->l.unit[i];
+    const struct unit *t = &b->unit[i];
+    int n = b->kept, groups = u->conv.cout / SS_GROUP_CHANNELS;
+    float *work = b->scratch.work, *dbias = NULL;
+    if (b->l.norm == SS_NORM_GROUP) {
+        ss_groupnorm_backward(b->pool, n, u->conv.oh * u->conv.ow, u->conv.cout, groups, t->raw,
+                              b->ready[i].scale, t->stat, t->stat + (size_t)n * (size_t)groups, g,
+                              b->scratch.b, grad + u->gain->offset, grad + u->bias->offset, work);
+        g = b->scratch.b;
+    } else {
+        dbias = b->channel;
+        memset(dbias, 0, (size_t)u->conv.cout * sizeof(float));
+    }
+    memset(b->dw, 0, ss_conv_packed(&u->conv) * sizeof(float));
+    ss_conv_dw(&u->conv, b->pool, n, x, g, b->dw, dbias, work);
+    unfold(b, i, grad);
+    if (dx)
+        ss_conv_dx(&u->conv, b->pool, n, g, t->back, add, gate, dx, work);
+}
+
+int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *din)
+{
+    const ss_layers *l = &b->l;
+    const int n = b->kept, first = b->from == SS_CUT_INPUT ? 0 : b->from - SS_CUT_BLOCK0;
+    float *g = b->grad[0], *inner = b->grad[1], *dx = b->scratch.a, *work = b->scratch.work;
+    if (n == 0)
+        return SS_EINVAL;
+    b->kept = 0;
+
+    ss_l2norm_backward(n, l->fc.cout, b->z, b->norm, dz, dx);
+    memset(b->dw, 0, ss_conv_packed(&l->fc) * sizeof(float));
+    ss_conv_dw(&l->fc, b->pool, n, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
+    ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
+    ss_conv_dx(&l->fc, b->pool, n, dx, b->fc_back, NULL, NULL, inner, work);
+    /* What enters from outside carries its gradient ungated: its ReLU is on the other side. */
+    ss_avgpool_backward(n, l->pixels, l->fc.cin, inner, first < SS_BLOCKS ? block_input(b, SS_BLOCKS) : NULL,
+                        g);
+
+    for (int k = SS_BLOCKS - 1; k >= first; k--) {
+        const float *x = block_input(b, k), *add = g;
+        const float *gate = k == first && b->from > SS_CUT_INPUT ? NULL : x;
+        const float *between = b->unit[l->conv1[k]].out;
+        bool want = din || b->from == SS_CUT_INPUT || k > first;
+        backward_unit(b, l->conv2[k], between, g, NULL, between, inner, grad);
+        if (l->down[k] >= 0) {
+            backward_unit(b, l->down[k], x, g, NULL, NULL, want ? dx : NULL, grad);
+            add = dx;
+        }
+        backward_unit(b, l->conv1[k], x, inner, add, gate, want ? dx : NULL, grad);
+        float *swap = g;
+        g = dx;
+        dx = swap;
+    }
+    if (b->from == SS_CUT_INPUT) {
+        const ss_conv *stem = &l->unit[0].conv;
+        /* Where the pooled value is above 0 the ReLU was open at the winning place: the gate has been
+         * applied. */
+        ss_maxpool_backward(&l->pool, b->pool, n, g, b->which, NULL, b->scratch.b);
+        backward_unit(b, 0, b->input, b->scratch.b, NULL, NULL, din, grad);
+        if (din)
+            ss_scale((size_t)n * inputs(stem), l->input_scale, din, din);
+    } else if (din) {
+        int channels = first < SS_BLOCKS ? l->unit[l->conv1[first]].conv.cin : l->fc.cin;
+        ss_chw_from_hwc(n, channels, (int)(b->in / (size_t)channels), g, din);
+    }
+    return SS_OK;
+}
+
+void ss_backprop_update_statistics(ss_backprop *b, float momentum)
+{
+    if (b->l.norm != SS_NORM_BATCH || b->windows <= 0)
+        return;
+    for (int i = b->first; i < b->l.nunit; i++) {
+        const ss_unit *u = &b->l.unit[i];
+        struct unit *t = &b->unit[i];
+        float *mean = b->model->value + u->mean->offset, *var = b->model->value + u->var->offset;
+        for (int o = 0; o < u->conv.cout; o++) {
+            double m = t->sum[o] / b->windows, v = t->square[o] / b->windows - m * m;
+            mean[o] += momentum * ((float)m - mean[o]);
+            var[o] += momentum * ((float)(v > 0 ? v : 0) - var[o]);
+            t->sum[o] = t->square[o] = 0;
+        }
+    }
+    b->windows = 0;
+    b->stale = true;
+}
+
+size_t ss_backprop_memory(const ss_backprop *b)
+{
+    return b->held;
+}
+
+void ss_backprop_close(ss_backprop **to)
+{
+    ss_backprop *b = *to;
+    if (!b)
+        return;
+    for (int i = 0; i < SS_UNITS; i++) {
+        struct unit *u = &b->unit[i];
+        float *owned[] = {u->back, u->row_mean, u->row_rstd, u->out, u->raw, u->stat};
+        for (size_t j = 0; j < sizeof owned / sizeof *owned; j++)
+            ss_free(owned[j]);
+        ss_free(u->sum);
+        ss_ready_free(&b->ready[i]);
+    }
+    float *owned[] = {b->fc_back, b->input, b->mean,    b->z,       b->norm,
+                      b->w,       b->dw,    b->channel, b->grad[0], b->grad[1]};
+    for (size_t j = 0; j < sizeof owned / sizeof *owned; j++)
+        ss_free(owned[j]);
+    ss_free(b->which);
+    ss_ready_free(&b->fc);
+    ss_scratch_free(&b->scratch);
+    ss_free(b);
+    *to = NULL;
+}

@@ -1,0 +1,57 @@
+/**
+ * Training the network of a model: forward with activations kept, backward from the gradient at the
+ * embedding.
+ *
+ * Shapes outside are those of the wire, as in net.h. Trainable are all parameters of the model in their one
+ * block: through the weight standardisation too, so that `grad` is the gradient at what the model's file
+ * holds. Batch norm takes its running statistics as constants, in the forward and for the gradient: a
+ * window's embedding does not depend on its neighbours in the batch.
+ *
+ * Determinism: embeddings depend on the window alone, gradients on the batch as it is given; neither depends
+ * on the number of threads. With weight and group norm the embeddings are those of ss_net bit for bit, with
+ * batch norm (not folded here) they differ by rounding. Memory: ss_backprop_memory tells; for width 16 and
+ * windows of 64 x 96 about 0.7 MB for each window of max_batch (group norm 1.3 MB) besides the packed
+ * weights, 4 times that of width 64. Ownership: borrows model and pool. One thread at a time.
+ */
+#ifndef SS_NN_BACKPROP_H
+#define SS_NN_BACKPROP_H
+
+#include "../base/pool.h"
+#include "model.h"
+
+typedef struct ss_backprop ss_backprop;
+
+/**
+ * `from` is SS_CUT_INPUT for whole training, or the cut it learns from: parameters before it get no gradient.
+ * Errors: SS_EINVAL (cut, max_batch), SS_EUNFIT (model without a parameter), SS_ENOMEM.
+ */
+int ss_backprop_open(ss_backprop **b, ss_model *m, ss_pool *pool, int from, int max_batch, ss_err *e);
+
+/** Tell it that the model's values changed: it packs them anew at the next forward. */
+void ss_backprop_weights_changed(ss_backprop *b);
+
+/**
+ * in [n] at cut `from`; z [n][dim] normalised. keep = 0: only the embedding is wanted, nothing is kept for a
+ * backward, statistics are not touched, n is not bounded by max_batch (done in pieces), and a backward of the
+ * last forward with keep is still possible after it.
+ * Errors: SS_EINVAL (n below 1, or above max_batch with keep).
+ */
+int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int keep);
+
+/**
+ * dz [n][dim]: gradient at the normalised embedding of the last forward with keep; once for each of them.
+ * grad [m->ntrainable]: added to. din: gradient at the input of that forward [n], or NULL.
+ * Errors: SS_EINVAL (no forward with keep before it).
+ */
+int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *din);
+
+/**
+ * Batch norm only: running += momentum * (seen - running), seen being mean and (biased) variance of every
+ * channel over all windows of the forwards with keep since the last call. Packs anew at the next forward.
+ */
+void ss_backprop_update_statistics(ss_backprop *b, float momentum);
+
+size_t ss_backprop_memory(const ss_backprop *b); /* bytes held */
+void ss_backprop_close(ss_backprop **b);
+
+#endif
