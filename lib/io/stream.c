@@ -606,7 +606,10 @@ static int check_shape(ss_reader *r, size_t size)
     if (rec->flags & RESERVED_FLAGS)
         return ss_err_set(&r->err, SS_EUNFIT, "reserved flags 0x%02x: written by a later version?",
                           rec->flags);
-    if (!elements(rec->dim, rec->rank, r->limits.max_payload, &n) || size > r->limits.max_payload)
+    if (!elements(rec->dim, rec->rank, r->limits.max_payload, &n))
+        return ss_err_set(&r->err, SS_ELIMIT, "shape of more elements than the limit of %zu",
+                          r->limits.max_payload);
+    if (size > r->limits.max_payload)
         return ss_err_set(&r->err, SS_ELIMIT, "record of %zu bytes, the limit is %zu", size,
                           r->limits.max_payload);
     size_t unit = ss_dtype_size(rec->dtype);

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -321,6 +322,69 @@ START_TEST(records_moved)
     memcpy(c + at[0] - 4, &crc, 4);
     ck_assert_int_eq(read_all(c, n, NULL, &count, &e), SS_EDAMAGED);
     ck_assert_ptr_nonnull(strstr(e.text, "running checksum"));
+}
+END_TEST
+
+/* Read file `from` and write what comes to `to`: 0 when it ends well, else the error. */
+static int pass_on(int from, int to, ss_err *e)
+{
+    ss_reader *r;
+    ss_writer *w = NULL;
+    const ss_header *h;
+    const ss_record *rec;
+    must(ss_reader_open(&r, from, NULL, e), e);
+    int rc = ss_reader_header(r, &h, e);
+    if (!rc)
+        rc = ss_writer_open(&w, to, h, e);
+    while (!rc && (rc = ss_reader_next(r, &rec, e)) > 0)
+        rc = ss_writer_put(w, rec, e);
+    if (!rc)
+        rc = ss_writer_end(w, e);
+    ss_reader_close(&r);
+    ss_writer_close(&w);
+    return rc;
+}
+
+static int status_of(int code)
+{
+    return code == SS_EDAMAGED || code == SS_ETRUNC ? 4 : code == SS_EUNFIT ? 5 : code == SS_ELIMIT ? 6 : -1;
+}
+
+/* tests/golden/make.py says what they are. */
+START_TEST(golden_specimens)
+{
+    uint8_t a[8192], b[8192];
+    int n[2] = {0, 0};
+    for (int bad = 0; bad < 2; bad++) {
+        char name[4096];
+        ck_assert_ptr_nonnull(getenv("SS_SRC"));
+        snprintf(name, sizeof name, "%s/tests/golden/%s", getenv("SS_SRC"), bad ? "bad" : "good");
+        DIR *d = opendir(name);
+        ck_assert_ptr_nonnull(d);
+        for (struct dirent *f; (f = readdir(d));) {
+            if (*f->d_name == '.')
+                continue;
+            ss_err e = {0};
+            int in = openat(dirfd(d), f->d_name, O_RDONLY), to = scratch(), rc = pass_on(in, to, &e);
+            ck_assert_int_ge(in, 0);
+            if (bad)
+                ck_assert_msg(rc < 0 && status_of(rc) == *f->d_name - '0', "%s: %d %s", f->d_name, rc,
+                              e.text);
+            else
+                ck_assert_msg(rc == 0, "%s: %s", f->d_name, e.text);
+            if (!bad && strncmp(f->d_name, "foreign-", 8)) {
+                size_t size = slurp(in, a, sizeof a);
+                ck_assert_msg(slurp(to, b, sizeof b) == size && !memcmp(a, b, size), "%s changed", f->d_name);
+            }
+            close(in);
+            close(to);
+            n[bad]++;
+        }
+        closedir(d);
+    }
+    ck_assert_int_ge(n[0], 9);
+    ck_assert_int_ge(n[1], 58);
+    ck_assert_uint_eq(ss_mem_used(), 0);
 }
 END_TEST
 
@@ -873,6 +937,6 @@ START_TEST(names)
 END_TEST
 
 UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, every_truncation, every_bit_flip,
-          records_moved, lies, not_a_stream, header_round_trip, header_strict, writer_refuses,
-          memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, stop_flag, overhead,
-          stage_times, names)
+          records_moved, golden_specimens, lies, not_a_stream, header_round_trip, header_strict,
+          writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, stop_flag,
+          overhead, stage_times, names)

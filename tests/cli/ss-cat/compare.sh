@@ -1,0 +1,48 @@
+# Comparison and latency.
+. "$SS_SRC/tests/cli/lib.sh"
+g=$SS_SRC/tests/golden/good
+for f in "$g"/*.sst; do
+    status 0 ss-cat --compare="$f" "$f"
+    [ ! -s out ] || fail 'equal streams, and something printed'
+done
+ss-cat --npy=i8.npy "$g/every-flag.sst"
+ss-cat --from-npy=i8.npy -o a.sst
+# One value changed in row 3, by 5.
+head -c $((256 + 3 * 4 + 1)) i8.npy >changed.npy
+old=$(tail -c +$((256 + 3 * 4 + 2)) i8.npy | head -c 1 | od -An -td1 | tr -d ' ')
+printf "\\$(printf %o $(((old + 5) & 255)))" >>changed.npy
+tail -c +$((256 + 3 * 4 + 3)) i8.npy >>changed.npy
+ss-cat --from-npy=changed.npy -o b.sst
+status 1 ss-cat --compare=b.sst a.sst
+cat >want <<W
+first difference: record 3: value 1 is $old and $((old + 5))
+records that differ: 1 of 16
+largest difference: 5 (record 3, value 1)
+W
+same out want
+status 1 ss-cat --compare b.sst --tolerance=4.9 - <a.sst
+status 0 ss-cat --compare b.sst --tolerance=5 a.sst
+status 0 ss-cat -v --compare b.sst --tolerance=5 a.sst
+matches out '^largest difference: 5 '
+status 1 ss-cat --json --compare=b.sst a.sst
+[ "$(cat out)" = "{\"same\":false,\"records\":16,\"differ\":1,\"largest\":5,\"largest_record\":3,\"largest_value\":1,\"first\":\"record 3: value 1 is $old and $((old + 5))\"}" ] || fail '--json'
+ss-cat -n 7 -o short.sst a.sst
+status 1 ss-cat --compare=short.sst a.sst
+matches out 'short.sst ends after 7 records'
+status 1 ss-cat --compare=a.sst short.sst
+matches out 'short.sst ends after 7 records'
+ss-cat --from-npy=i8.npy --kind=other -o kind.sst
+status 1 ss-cat --compare=kind.sst a.sst
+matches out "kind is 'embedding' and 'other'"
+status 1 ss-cat --compare="$g/every-flag.sst" a.sst # attributes and flags
+status 4 ss-cat --compare="$SS_SRC/tests/golden/bad/4-no-end.sst" "$SS_SRC/tests/golden/bad/4-end-count.sst"
+status 2 ss-cat --compare - -
+# Times: min, median, p95 and max by stage; here each time comes once.
+status 0 ss-cat --latency "$g/every-attribute.sst"
+matches out '^encode     wait          1 '
+matches out '^encode     work          1   67108863   67108863   67108863   67108863\|^encode     work          1 '
+matches out '^all        both          1 '
+status 0 ss-cat --latency --json "$g/every-attribute.sst"
+[ "$(wc -l <out)" -eq 16 ] || fail "rows of --latency: $(wc -l <out)"
+status 0 ss-cat --latency "$g/every-type.sst"
+[ "$(wc -l <out)" -eq 1 ] || fail 'a row without times'
