@@ -27,7 +27,42 @@ static inline int ss_dw_group(const ss_conv *c)
     return pixels >= SS_DW_PIXELS ? 1 : (SS_DW_PIXELS + pixels - 1) / pixels;
 }
 
+/* A stretch of the reduction that lies side by side in input and weights. */
+typedef struct ss_segment {
+    ptrdiff_t x, w; /* floats from a pixel's place in the input, and from the panel's begin */
+    int len;
+} ss_segment;
+
+/* Pixels that share their segments, all output channels. */
+typedef struct ss_conv_tile {
+    const float *x;
+    const ptrdiff_t *in, *out; /* [pixels]: places in x; in add, gate, y */
+    int pixels;
+    const ss_segment *segment;
+    int segments;
+    const float *w; /* panels, panel_stride floats apart */
+    size_t panel_stride;
+    int channels;
+    const float *bias, *add, *gate; /* or NULL */
+    bool relu;
+    float *y;
+} ss_conv_tile;
+
+/* Rows of the weights (neighbouring input channels of one tap, or any with `row`), all output channels. */
+typedef struct ss_dw_tile {
+    const float *x, *dy;
+    const ptrdiff_t *row; /* [rows]: places in x, or NULL: side by side */
+    int rows;
+    int count[3]; /* three loops over the pixels, outermost first, and their steps */
+    ptrdiff_t x_step[3], y_step[3];
+    float *dw; /* [panel][row][16], panels panel_stride floats apart; added to */
+    size_t panel_stride;
+    int channels;
+} ss_dw_tile;
+
 typedef struct ss_kernel_table {
+    void (*conv)(const ss_conv_tile *t); /* NULL: the plain loops of scalar.c */
+    void (*dw)(const ss_dw_tile *t);
     void (*relu)(size_t n, const float *x, float *y);
     void (*relu_backward)(size_t n, const float *y, const float *dy, float *dx);
     void (*affine)(size_t rows, size_t c, const float *x, const float *scale, const float *shift,

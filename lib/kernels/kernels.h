@@ -12,8 +12,8 @@
  *
  * Ownership: all arrays belong to the caller; none may overlap another unless it is said. Any alignment of
  * a float is accepted; 64 bytes (ss_alloc) is fastest. `pool` may be NULL; one call at a time for each pool.
- * `work` is scratch of the number of floats that the _work function next to it tells, one for each call in
- * flight. No function here allocates or fails, but those that return int (SS_EINVAL: shapes).
+ * `work` is scratch of the number of floats that the _work function next to it tells, from ss_alloc, for one
+ * call at a time. No function here allocates or fails, but those that return int (SS_EINVAL: shapes).
  */
 #ifndef SS_KERNELS_KERNELS_H
 #define SS_KERNELS_KERNELS_H
@@ -32,8 +32,10 @@ typedef struct ss_conv {
     int kh, kw, stride, pad;
 } ss_conv;
 
-/** Fill c, with oh = (h + 2 pad - kh) / stride + 1 and ow likewise. SS_EINVAL: a size below 1, a pad below 0
- * or as large as the kernel. */
+/**
+ * Fill c, with oh = (h + 2 pad - kh) / stride + 1 and ow likewise.
+ * SS_EINVAL: a size below 1, kernel or stride above 15, a pad below 0 or as large as the kernel.
+ */
 int ss_conv_init(ss_conv *c, int cin, int h, int w, int cout, int kh, int kw, int stride, int pad);
 /** y[n][cout] = x[n][cin] W^T + b with W as PyTorch's [cout][cin]. */
 int ss_conv_linear(ss_conv *c, int cin, int cout);

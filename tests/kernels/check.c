@@ -1,0 +1,739 @@
+/*
+ * Every kernel at every level the machine has, against the plain definition: the same bits for random shapes,
+ * for one window alone and in a batch, for one thread and two. Outputs end at a page that must not be touched
+ * and begin behind guard bytes. check [--seed=N] [--rounds=N] [--only=TEXT]     TAP check --bench
+ * [--only=TEXT] [--threads=N]        GFLOP/s (elements: GB/s) by kernel, shape and level
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "kernels/internal.h"
+
+static ss_rng rng;
+static ss_pool *two;
+static const char *only = "";
+
+static void die(const char *what)
+{
+    printf("Bail out! %s\n", what);
+    exit(1);
+}
+
+/* ---- guarded buffers, all released together ---- */
+
+#define GUARD 64
+
+typedef struct guarded {
+    char *map, *begin;
+    size_t mapped, bytes;
+} guarded;
+
+static guarded buffers[64];
+static int nbuffers;
+
+static void *room(size_t count, size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = count * size;
+    size_t inside = (bytes + GUARD + page - 1) / page * page;
+    char *m = mmap(NULL, inside + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED || mprotect(m + page, inside, PROT_READ | PROT_WRITE) || nbuffers == 64)
+        die("no memory");
+    char *begin = m + page + inside - bytes;
+    memset(m + page, 0xa5, inside - bytes);
+    buffers[nbuffers++] = (guarded){m, begin, inside + 2 * page, bytes};
+    return begin;
+}
+
+static bool release(void)
+{
+    bool whole = true;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < nbuffers; i++) {
+        for (unsigned char *p = (unsigned char *)buffers[i].map + page; p < (unsigned char *)buffers[i].begin;
+             p++)
+            whole = whole && *p == 0xa5;
+        munmap(buffers[i].map, buffers[i].mapped);
+    }
+    nbuffers = 0;
+    return whole;
+}
+
+static float *empty(size_t n)
+{
+    float *p = room(n, sizeof *p);
+    memset(p, 0x7f, n * sizeof *p); /* a large number: what is not written shows */
+    return p;
+}
+
+static float *normal(size_t n)
+{
+    float *p = room(n, sizeof *p);
+    for (size_t i = 0; i < n; i++)
+        p[i] = ss_rng_normal(&rng);
+    return p;
+}
+
+/* Normal numbers, every other one 0 or -0: activations behind a ReLU, and what breaks careless sign handling.
+ */
+static float *sparse(size_t n)
+{
+    float *p = normal(n);
+    for (size_t i = 0; i < n; i++)
+        if (ss_rng_below(&rng, 2))
+            p[i] = ss_rng_below(&rng, 4) ? 0.0f : -0.0f;
+    return p;
+}
+
+static float *copy(const float *from, size_t n)
+{
+    float *p = room(n, sizeof *p);
+    memcpy(p, from, n * sizeof *p);
+    return p;
+}
+
+static float *scratch(size_t n)
+{
+    static float *block;
+    static size_t held;
+    if (n > held) {
+        ss_free(block);
+        block = ss_alloc(n, sizeof *block);
+        held = n;
+        if (!block)
+            die("no memory");
+    }
+    for (size_t i = 0; i < n; i++)
+        block[i] = NAN;
+    return block;
+}
+
+static int some(int low, int high)
+{
+    return low + (int)ss_rng_below(&rng, (uint32_t)(high - low + 1));
+}
+
+/* Often a size that fills vectors, sometimes any. */
+static int channels(void)
+{
+    static const int usual[] = {1, 3, 8, 16, 32, 48, 64, 80};
+    return some(0, 2) ? usual[some(0, 7)] : some(1, 70);
+}
+
+static void level(ss_cpu l)
+{
+    if (ss_kernels_use(l))
+        die("level not there");
+}
+
+static bool report(const char *what, const char *shape, const void *got, const void *expected, size_t bytes)
+{
+    if (!memcmp(got, expected, bytes))
+        return true;
+    const float *a = got, *b = expected;
+    size_t i = 0;
+    while (i + 1 < bytes / 4 && !memcmp(a + i, b + i, 4))
+        i++;
+    printf("# %s of %s: differs first at %zu of %zu: %.9g, expected %.9g\n", what, shape, i, bytes / 4,
+           (double)a[i], (double)b[i]);
+    return false;
+}
+
+/* ---- one random case of each kernel; true if all agrees with scalar ---- */
+
+static bool check_conv(ss_cpu l)
+{
+    ss_conv c;
+    int k = some(1, 7), kw = some(0, 3) ? k : some(1, 7);
+    while (ss_conv_init(&c, channels(), some(1, 12), some(1, 14), channels(), k, kw, some(1, 3), some(0, 3)))
+        ;
+    int n = some(1, 13);
+    char shape[160];
+    snprintf(shape, sizeof shape, "%d x %dx%dx%d -> %dx%dx%d, kernel %dx%d/%d pad %d", n, c.cin, c.h, c.w,
+             c.cout, c.oh, c.ow, c.kh, c.kw, c.stride, c.pad);
+    size_t in = (size_t)c.h * (size_t)c.w * (size_t)c.cin, out = (size_t)c.oh * (size_t)c.ow * (size_t)c.cout,
+           m = (size_t)n;
+    size_t weights = (size_t)c.cout * (size_t)c.cin * (size_t)c.kh * (size_t)c.kw;
+    float *w = normal(weights), *packed = empty(ss_conv_packed(&c)), *back = empty(ss_conv_packed_back(&c));
+    ss_conv_pack(&c, w, packed);
+    ss_conv_pack_back(&c, w, back);
+    float *x = sparse(in * m), *dy = sparse(out * m), *bias = some(0, 3) ? sparse((size_t)c.cout) : NULL;
+    float *add_y = some(0, 1) ? normal(out * m) : NULL, *add_x = some(0, 1) ? normal(in * m) : NULL;
+    float *gate = some(0, 1) ? sparse(in * m) : NULL;
+    bool relu = some(0, 1);
+    float *dw0 = normal(ss_conv_packed(&c)), *db0 = normal((size_t)c.cout);
+
+    level(SS_CPU_SCALAR);
+    float *y = empty(out * m), *dx = empty(in * m), *dw = copy(dw0, ss_conv_packed(&c)),
+          *db = copy(db0, (size_t)c.cout);
+    ss_conv_forward(&c, NULL, n, x, packed, bias, add_y, relu, y, NULL);
+    ss_conv_dx(&c, NULL, n, dy, back, add_x, gate, dx, NULL);
+    ss_conv_dw(&c, NULL, n, x, dy, dw, db, NULL);
+
+    level(l);
+    bool good = true;
+    float *got_y = empty(out * m), *got_dx = empty(in * m), *got_dw = empty(ss_conv_packed(&c)),
+          *got_db = empty((size_t)c.cout);
+    ss_pool *pools[] = {NULL, two};
+    for (int i = 0; i < 2; i++) {
+        float *work = scratch(ss_conv_work(&c, n, pools[i]));
+        const float *a = add_y;
+        if (add_y && some(0, 1)) {
+            memcpy(got_y, add_y, out * m * sizeof *y);
+            a = got_y;
+        }
+        ss_conv_forward(&c, pools[i], n, x, packed, bias, a, relu, got_y, work);
+        good &= report("forward", shape, got_y, y, out * m * sizeof *y);
+        a = add_x;
+        if (add_x && some(0, 1)) {
+            memcpy(got_dx, add_x, in * m * sizeof *dx);
+            a = got_dx;
+        }
+        ss_conv_dx(&c, pools[i], n, dy, back, a, gate, got_dx, work);
+        good &= report("dx", shape, got_dx, dx, in * m * sizeof *dx);
+        memcpy(got_dw, dw0, ss_conv_packed(&c) * sizeof *dw);
+        memcpy(got_db, db0, (size_t)c.cout * sizeof *db);
+        ss_conv_dw(&c, pools[i], n, x, dy, got_dw,
+                   some(0, 4) ? got_db : memcpy(got_db, db, (size_t)c.cout * sizeof *db), work);
+        good &= report("dw", shape, got_dw, dw, ss_conv_packed(&c) * sizeof *dw);
+    }
+    float *work = scratch(ss_conv_work(&c, n, NULL));
+    int one = some(0, n - 1), some_n = some(1, n - one);
+    size_t o = (size_t)one, s = (size_t)some_n;
+    ss_conv_forward(&c, NULL, some_n, x + o * in, packed, bias, add_y ? add_y + o * out : NULL, relu, got_y,
+                    work);
+    good &= report("forward of a part of the batch", shape, got_y, y + o * out, out * s * sizeof *y);
+    ss_conv_dx(&c, NULL, some_n, dy + o * out, back, add_x ? add_x + o * in : NULL,
+               gate ? gate + o * in : NULL, got_dx, work);
+    good &= report("dx of a part of the batch", shape, got_dx, dx + o * in, in * s * sizeof *dx);
+    return good;
+}
+
+static bool check_db(ss_cpu l)
+{
+    ss_conv c;
+    ss_conv_init(&c, 2, some(1, 40), some(1, 40), channels(), 1, 1, 1, 0);
+    int n = some(1, 5);
+    size_t rows = (size_t)n * (size_t)c.oh * (size_t)c.ow, m = (size_t)c.cout;
+    float *x = normal(rows * 2), *dy = normal(rows * m), *dw = empty(ss_conv_packed(&c)),
+          *got_dw = empty(ss_conv_packed(&c));
+    memset(dw, 0, ss_conv_packed(&c) * sizeof *dw);
+    memset(got_dw, 0, ss_conv_packed(&c) * sizeof *dw);
+    float *db = normal(m), *got = copy(db, m), *got2 = copy(db, m);
+    level(SS_CPU_SCALAR);
+    ss_conv_dw(&c, NULL, n, x, dy, dw, db, NULL);
+    level(l);
+    ss_conv_dw(&c, NULL, n, x, dy, got_dw, got, scratch(ss_conv_work(&c, n, NULL)));
+    ss_conv_dw(&c, two, n, x, dy, got_dw, got2, scratch(ss_conv_work(&c, n, two)));
+    return report("db", "1x1", got, db, m * sizeof *db) &
+           report("db, two threads", "1x1", got2, db, m * sizeof *db);
+}
+
+static bool check_gemm(ss_cpu l)
+{
+    bool ta = some(0, 1), tb = some(0, 1), accumulate = some(0, 1);
+    int m = some(1, 120), n = some(1, 70), k = some(1, 50);
+    int lda = (ta ? m : k) + some(0, 3), ldb = (tb ? k : n) + some(0, 3), ldo = n + some(0, 3);
+    char shape[120];
+    snprintf(shape, sizeof shape, "[%d][%d] [%d][%d], transposed %d %d, accumulate %d", m, k, k, n, ta, tb,
+             accumulate);
+    float *a = sparse((size_t)(ta ? k : m) * (size_t)lda), *b = normal((size_t)(tb ? n : k) * (size_t)ldb);
+    size_t size = (size_t)(m - 1) * (size_t)ldo + (size_t)n;
+    float *before = normal(size), *out = copy(before, size), *got = copy(before, size),
+          *got2 = copy(before, size);
+    level(SS_CPU_SCALAR);
+    ss_gemm(NULL, ta, tb, m, n, k, a, lda, b, ldb, accumulate, out, ldo, NULL);
+    level(l);
+    float *work = scratch(ss_gemm_work(ta, tb, m, n, k));
+    ss_gemm(NULL, ta, tb, m, n, k, a, lda, b, ldb, accumulate, got, ldo, work);
+    ss_gemm(two, ta, tb, m, n, k, a, lda, b, ldb, accumulate, got2, ldo, work);
+    return report("gemm", shape, got, out, size * sizeof *out) &
+           report("gemm, two threads", shape, got2, out, size * sizeof *out);
+}
+
+static bool check_maxpool(ss_cpu l)
+{
+    ss_maxpool p;
+    while (ss_maxpool_init(&p, channels(), some(1, 12), some(1, 12), some(1, 5), some(1, 4), some(0, 2)))
+        ;
+    int n = some(1, 4);
+    size_t in = (size_t)n * (size_t)p.h * (size_t)p.w * (size_t)p.c,
+           out = (size_t)n * (size_t)p.oh * (size_t)p.ow * (size_t)p.c;
+    float *x = sparse(in), *dy = normal(out), *gate = some(0, 1) ? sparse(in) : NULL;
+    for (int i = 0; i < 3; i++)
+        x[some(0, (int)in - 1)] = some(0, 1) ? NAN : -INFINITY;
+    float *y[3], *dx[3];
+    uint8_t *which[3];
+    ss_pool *pools[] = {NULL, NULL, two};
+    for (int i = 0; i < 3; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        y[i] = empty(out);
+        dx[i] = empty(in);
+        which[i] = room(out, 1);
+        ss_maxpool_forward(&p, pools[i], n, x, y[i], which[i]);
+        ss_maxpool_backward(&p, pools[i], n, dy, which[i], gate, dx[i]);
+    }
+    bool good = true;
+    for (int i = 1; i < 3; i++) {
+        good &= report("maxpool", "", y[i], y[0], out * sizeof *x) & !memcmp(which[i], which[0], out);
+        good &= report("maxpool backward", "", dx[i], dx[0], in * sizeof *x);
+    }
+    ss_maxpool_forward(&p, NULL, n, x, y[1], NULL);
+    return good & report("maxpool alone", "", y[1], y[0], out * sizeof *x);
+}
+
+static bool check_avgpool(ss_cpu l)
+{
+    int n = some(1, 4), pixels = some(1, 30), c = channels();
+    size_t in = (size_t)n * (size_t)pixels * (size_t)c, out = (size_t)n * (size_t)c;
+    float *x = normal(in), *dy = normal(out), *gate = some(0, 1) ? sparse(in) : NULL, *y[2], *dx[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_avgpool_forward(n, pixels, c, x, y[i] = empty(out));
+        ss_avgpool_backward(n, pixels, c, dy, gate, dx[i] = empty(in));
+    }
+    return report("avgpool", "", y[1], y[0], out * sizeof *x) &
+           report("avgpool backward", "", dx[1], dx[0], in * sizeof *x);
+}
+
+static bool check_channels(ss_cpu l)
+{
+    size_t rows = (size_t)(some(0, 3) ? some(1, 40) : some(500, 1600));
+    int c = channels();
+    size_t m = (size_t)c, n = rows * m;
+    bool relu = some(0, 1);
+    float *x = normal(n), *scale = normal(m), *shift = normal(m), *add = some(0, 1) ? normal(n) : NULL,
+          *dy = normal(n), *start = normal(m);
+    float *y[2], *dx[2], *dscale[2], *dshift[2], *mean[2], *var[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_affine(rows, c, x, scale, shift, add, relu, y[i] = empty(n));
+        ss_affine_backward(rows, c, x, scale, dy, dx[i] = empty(n), dscale[i] = copy(start, m),
+                           dshift[i] = copy(start, m));
+        ss_channel_stats(rows, c, x, mean[i] = empty(m), var[i] = empty(m));
+    }
+    return report("affine", "", y[1], y[0], n * sizeof *x) &
+           report("affine dx", "", dx[1], dx[0], n * sizeof *x) &
+           report("dscale", "", dscale[1], dscale[0], m * sizeof *x) &
+           report("dshift", "", dshift[1], dshift[0], m * sizeof *x) &
+           report("mean", "", mean[1], mean[0], m * sizeof *x) &
+           report("var", "", var[1], var[0], m * sizeof *x);
+}
+
+static bool check_groupnorm(ss_cpu l)
+{
+    int groups = some(1, 8), c = groups * some(1, 9), n = some(1, 4), pixels = some(1, 60);
+    size_t m = (size_t)c, size = (size_t)n * (size_t)pixels * m, g = (size_t)n * (size_t)groups;
+    bool relu = some(0, 1);
+    float *x = normal(size), *gamma = normal(m), *beta = normal(m), *add = some(0, 1) ? normal(size) : NULL,
+          *dy = normal(size), *start = normal(m);
+    float *y[3], *mean[3], *rstd[3], *dx[3], *dgamma[3], *dbeta[3];
+    for (int i = 0; i < 3; i++) {
+        ss_pool *pool = i == 2 ? two : NULL;
+        level(i ? l : SS_CPU_SCALAR);
+        ss_groupnorm_forward(pool, n, pixels, c, groups, 1e-5f, x, gamma, beta, add, relu, y[i] = empty(size),
+                             mean[i] = empty(g), rstd[i] = empty(g), scratch(6 * (size_t)n * m));
+        ss_groupnorm_backward(pool, n, pixels, c, groups, x, gamma, mean[i], rstd[i], dy, dx[i] = empty(size),
+                              dgamma[i] = copy(start, m), dbeta[i] = copy(start, m),
+                              scratch(6 * (size_t)n * m));
+    }
+    bool good = true;
+    for (int i = 1; i < 3; i++)
+        good &= report("groupnorm", "", y[i], y[0], size * sizeof *x) &
+                report("mean", "", mean[i], mean[0], g * sizeof *x) &
+                report("rstd", "", rstd[i], rstd[0], g * sizeof *x) &
+                report("dx", "", dx[i], dx[0], size * sizeof *x) &
+                report("dgamma", "", dgamma[i], dgamma[0], m * sizeof *x) &
+                report("dbeta", "", dbeta[i], dbeta[0], m * sizeof *x);
+    return good;
+}
+
+static bool check_rows(ss_cpu l)
+{
+    int rows = some(1, 8), len = some(0, 1) ? some(1, 300) : 16 * some(1, 20);
+    size_t r = (size_t)rows, n = r * (size_t)len;
+    float *w = normal(n), *gain = some(0, 1) ? normal(r) : NULL, *g = normal(n), *start = normal(n),
+          *zero = copy(w, n);
+    memset(zero, 0, (size_t)len * sizeof *zero);
+    float factor = some(0, 1) ? 1.0f : (float)len;
+    float *what[2], *mean[2], *rstd[2], *dw[2], *dgain[2], *z[2], *norm[2], *dx[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_weightnorm_forward(rows, len, factor, 1e-4f, w, gain, what[i] = empty(n), mean[i] = empty(r),
+                              rstd[i] = empty(r));
+        ss_weightnorm_backward(rows, len, factor, w, gain, mean[i], rstd[i], g, dw[i] = copy(start, n),
+                               dgain[i] = copy(start, r));
+        ss_l2norm_forward(rows, len, zero, z[i] = empty(n), norm[i] = empty(r));
+        ss_l2norm_backward(rows, len, z[i], norm[i], g, dx[i] = empty(n));
+    }
+    bool good = z[1][0] == 0 && norm[1][0] == 0 && dx[1][len - 1] == 0;
+    return good & report("weightnorm", "", what[1], what[0], n * sizeof *w) &
+           report("mean", "", mean[1], mean[0], r * sizeof *w) &
+           report("rstd", "", rstd[1], rstd[0], r * sizeof *w) &
+           report("weightnorm dw", "", dw[1], dw[0], n * sizeof *w) &
+           report("dgain", "", dgain[1], dgain[0], r * sizeof *w) &
+           report("l2norm", "", z[1], z[0], n * sizeof *w) &
+           report("norm", "", norm[1], norm[0], r * sizeof *w) &
+           report("l2norm backward", "", dx[1], dx[0], n * sizeof *w);
+}
+
+static bool check_flat(ss_cpu l)
+{
+    size_t n = some(0, 3) ? (size_t)some(1, 300) : (size_t)some(4000, 40000);
+    float *x = normal(n), *g = sparse(n), *m0 = normal(n), *v0 = normal(n);
+    for (size_t i = 0; i < n; i++)
+        v0[i] = fabsf(v0[i]);
+    float a = ss_rng_normal(&rng);
+    ss_adam adam = {1e-3f, 0.9f, 0.999f, 1e-8f, 1e-2f, 0.5f, (uint64_t)some(1, 1000)};
+    ss_sgd sgd = {1e-2f, 0.9f, 1e-3f, 0.5f};
+    float *w[3], *m[3], *v[3], *w2[3], *vel[3], *r[3], *rb[3], *y[3], *e[3], *s[3];
+    double sq[3], dot[3];
+    float top[3];
+    for (int i = 0; i < 3; i++) {
+        ss_pool *pool = i == 2 ? two : NULL;
+        level(i ? l : SS_CPU_SCALAR);
+        ss_adam_step(&adam, pool, n, w[i] = copy(x, n), g, m[i] = copy(m0, n), v[i] = copy(v0, n));
+        ss_sgd_step(&sgd, pool, n, w2[i] = copy(x, n), g, vel[i] = copy(m0, n));
+        ss_relu(n, g, r[i] = empty(n));
+        ss_relu_backward(n, g, x, rb[i] = empty(n));
+        ss_axpy(n, a, x, y[i] = copy(m0, n));
+        ss_ema(n, 0.01f, x, e[i] = copy(m0, n));
+        ss_scale(n, a, x, s[i] = empty(n));
+        sq[i] = ss_sum_squares(n, x);
+        dot[i] = ss_dot(n, x, g);
+        top[i] = ss_max_abs(n, x);
+    }
+    bool good = true;
+    for (int i = 1; i < 3; i++) {
+        size_t b = n * sizeof *x;
+        good &= report("adam w", "", w[i], w[0], b) & report("adam m", "", m[i], m[0], b) &
+                report("adam v", "", v[i], v[0], b) & report("sgd w", "", w2[i], w2[0], b) &
+                report("sgd velocity", "", vel[i], vel[0], b) & report("relu", "", r[i], r[0], b) &
+                report("relu backward", "", rb[i], rb[0], b) & report("axpy", "", y[i], y[0], b) &
+                report("ema", "", e[i], e[0], b) & report("scale", "", s[i], s[0], b) & (sq[i] == sq[0]) &
+                (dot[i] == dot[0]) & (top[i] == top[0]);
+    }
+    return good;
+}
+
+static bool check_conversions(ss_cpu l)
+{
+    static const float special[] = {NAN,      INFINITY, -INFINITY, 0.0f,    -0.0f,  65504.0f,
+                                    65520.0f, 1e-8f,    -6e-8f,    5.9e-5f, 127.5f, -200.0f};
+    size_t n = (size_t)some(1, 100);
+    int c = some(1, 40), pixels = some(1, 40);
+    size_t cp = 2 * (size_t)c * (size_t)pixels;
+    float *x = normal(n), *planes = normal(cp), step = 0.01f + fabsf(ss_rng_normal(&rng));
+    for (size_t i = 0; i < n; i++)
+        x[i] = some(0, 4) ? x[i] * exp2f((float)some(-20, 14)) : special[some(0, 11)];
+    uint16_t *h[2], *any = room(n, 2);
+    int8_t *q[2], *anyq = room(n, 1);
+    for (size_t i = 0; i < n; i++) {
+        any[i] = (uint16_t)ss_rng_u32(&rng);
+        if ((any[i] & 0x7c00) == 0x7c00)
+            any[i] &= 0xfc00; /* NaNs may differ in their payload */
+        anyq[i] = (int8_t)ss_rng_u32(&rng);
+    }
+    float *back[2], *qback[2], *hwc[2], *chw[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_f16_from_f32(n, x, h[i] = room(n, 2));
+        ss_f32_from_f16(n, any, back[i] = empty(n));
+        ss_i8_from_f32(n, step, x, q[i] = room(n, 1));
+        ss_f32_from_i8(n, step, anyq, qback[i] = empty(n));
+        ss_hwc_from_chw(2, c, pixels, planes, hwc[i] = empty(cp));
+        ss_chw_from_hwc(2, c, pixels, hwc[i], chw[i] = empty(cp));
+    }
+    bool good = !memcmp(q[1], q[0], n) && !memcmp(h[1], h[0], 2 * n);
+    return good & report("f32 from f16", "", back[1], back[0], n * sizeof *x) &
+           report("f32 from i8", "", qback[1], qback[0], n * sizeof *x) &
+           report("hwc", "", hwc[1], hwc[0], cp * sizeof *x) &
+           report("chw", "", chw[1], planes, cp * sizeof *x);
+}
+
+static const struct {
+    const char *name;
+    bool (*check)(ss_cpu l);
+    int rounds;
+} checks[] = {
+    {"conv", check_conv, 60},           {"db", check_db, 20},
+    {"gemm", check_gemm, 60},           {"maxpool", check_maxpool, 60},
+    {"avgpool", check_avgpool, 20},     {"channels", check_channels, 30},
+    {"groupnorm", check_groupnorm, 40}, {"rows", check_rows, 40},
+    {"flat", check_flat, 40},           {"conversions", check_conversions, 60},
+};
+
+/* ---- speed ---- */
+
+static ss_pool *bench_pool;
+
+/* Best time of a call, in seconds. */
+static double best(void (*fn)(void *), void *arg)
+{
+    double least = 1e9;
+    int64_t begin = ss_clock_mono_ns();
+    for (int k = 0; k < 5 || (k < 100000 && ss_clock_mono_ns() - begin < 60000000); k++) {
+        int64_t t = ss_clock_mono_ns();
+        fn(arg);
+        double s = 1e-9 * (double)(ss_clock_mono_ns() - t);
+        least = s < least ? s : least;
+    }
+    return least;
+}
+
+typedef struct conv_run {
+    ss_conv c;
+    int n;
+    float *x, *y, *packed, *back, *dw, *dx, *work;
+} conv_run;
+
+static void run_forward(void *a)
+{
+    conv_run *r = a;
+    ss_conv_forward(&r->c, bench_pool, r->n, r->x, r->packed, NULL, NULL, true, r->y, r->work);
+}
+
+static void run_dx(void *a)
+{
+    conv_run *r = a;
+    ss_conv_dx(&r->c, bench_pool, r->n, r->y, r->back, NULL, r->x, r->dx, r->work);
+}
+
+static void run_dw(void *a)
+{
+    conv_run *r = a;
+    ss_conv_dw(&r->c, bench_pool, r->n, r->x, r->y, r->dw, NULL, r->work);
+}
+
+static float *ones(size_t n)
+{
+    float *p = ss_alloc(n, sizeof *p);
+    for (size_t i = 0; p && i < n; i++)
+        p[i] = 1.0f;
+    return p ? p : (die("no memory"), NULL);
+}
+
+static void bench_conv(ss_cpu l)
+{
+    static const int shapes[][9] = {
+        {1, 64, 96, 16, 7, 2, 3},   {16, 16, 24, 16, 3, 1, 1}, {16, 16, 24, 32, 3, 2, 1},
+        {32, 8, 12, 32, 3, 1, 1},   {16, 16, 24, 32, 1, 2, 0}, {32, 8, 12, 64, 3, 2, 1},
+        {64, 4, 6, 64, 3, 1, 1},    {64, 4, 6, 128, 3, 2, 1},  {128, 2, 3, 128, 3, 1, 1},
+        {128, 1, 1, 128, 1, 1, 0},  {1, 64, 96, 64, 7, 2, 3},  {64, 16, 24, 64, 3, 1, 1},
+        {128, 8, 12, 128, 3, 1, 1}, {256, 4, 6, 256, 3, 1, 1}, {512, 2, 3, 512, 3, 1, 1},
+    };
+    static const int batches[] = {1, 8, 64};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int b = 0; b < 3; b++) {
+            const int *k = shapes[s];
+            conv_run r = {.n = batches[b]};
+            if (ss_conv_init(&r.c, k[0], k[1], k[2], k[3], k[4], k[4], k[5], k[6]))
+                die("shape");
+            size_t in = (size_t)r.n * (size_t)r.c.h * (size_t)r.c.w * (size_t)r.c.cin,
+                   out = (size_t)r.n * (size_t)r.c.oh * (size_t)r.c.ow * (size_t)r.c.cout;
+            r.x = ones(in);
+            r.dx = ones(in);
+            r.y = ones(out);
+            r.packed = ones(ss_conv_packed(&r.c));
+            r.back = ones(ss_conv_packed_back(&r.c));
+            r.dw = ones(ss_conv_packed(&r.c));
+            r.work = ones(ss_conv_work(&r.c, r.n, bench_pool));
+            double flop = 2e-9 * (double)out * k[0] * k[4] * k[4];
+            double f = best(run_forward, &r), d = k[0] > 1 ? best(run_dx, &r) : INFINITY,
+                   w = best(run_dw, &r);
+            printf("%-7s conv %3dx%2dx%2d -> %3d %dx%d/%d, batch %2d: forward %6.1f (%7.1f us)  dx %6.1f "
+                   "(%7.1f us)  dw %6.1f (%7.1f us)\n",
+                   ss_cpu_name(l), k[0], k[1], k[2], k[3], k[4], k[4], k[5], r.n, flop / f, f * 1e6, flop / d,
+                   d * 1e6, flop / w, w * 1e6);
+            fflush(stdout);
+            float *all[] = {r.x, r.dx, r.y, r.packed, r.back, r.dw, r.work};
+            for (int i = 0; i < 7; i++)
+                ss_free(all[i]);
+        }
+}
+
+typedef struct flat_run {
+    size_t n;
+    float *a, *b, *c, *d;
+    uint8_t *u;
+    double sink;
+} flat_run;
+
+enum { ROWS = 64 * 384, COLUMNS = 16 };
+
+static void run_adam(void *p)
+{
+    flat_run *r = p;
+    ss_adam a = {1e-3f, 0.9f, 0.999f, 1e-8f, 1e-2f, 1.0f, 10};
+    ss_adam_step(&a, bench_pool, r->n, r->a, r->b, r->c, r->d);
+}
+
+static void run_squares(void *p)
+{
+    flat_run *r = p;
+    r->sink = ss_sum_squares(r->n, r->a);
+}
+
+static void run_f16(void *p)
+{
+    flat_run *r = p;
+    ss_f16_from_f32(r->n, r->a, (uint16_t *)(void *)r->b);
+}
+
+static void run_i8(void *p)
+{
+    flat_run *r = p;
+    ss_i8_from_f32(r->n, 0.1f, r->a, (int8_t *)r->b);
+}
+
+static void run_channel_sum(void *p)
+{
+    flat_run *r = p;
+    ss_channel_sum_add(ROWS, COLUMNS, r->a, r->b);
+}
+
+static void run_groupnorm(void *p)
+{
+    flat_run *r = p;
+    ss_groupnorm_forward(bench_pool, 64, ROWS / 64, COLUMNS, 4, 1e-5f, r->a, r->d, r->d, NULL, true, r->b,
+                         r->c, r->c + 256, r->c + 512);
+}
+
+static void run_maxpool(void *p)
+{
+    flat_run *r = p;
+    ss_maxpool m;
+    ss_maxpool_init(&m, 16, 32, 48, 3, 2, 1);
+    ss_maxpool_forward(&m, bench_pool, 16, r->a, r->b, r->u);
+}
+
+static void run_maxpool_back(void *p)
+{
+    flat_run *r = p;
+    ss_maxpool m;
+    ss_maxpool_init(&m, 16, 32, 48, 3, 2, 1);
+    ss_maxpool_backward(&m, bench_pool, 16, r->b, r->u, r->c, r->a);
+}
+
+static void run_gemm(void *p)
+{
+    flat_run *r = p;
+    ss_gemm(bench_pool, false, true, 256, 256, 128, r->a, 128, r->b, 128, false, r->c, 256, r->d);
+}
+
+static void run_pack(void *p)
+{
+    flat_run *r = p;
+    ss_conv c;
+    ss_conv_init(&c, 128, 2, 3, 128, 3, 3, 1, 1);
+    ss_conv_pack(&c, r->a, r->b);
+    ss_conv_pack_back(&c, r->a, r->c);
+    ss_conv_unpack_add(&c, r->b, r->a);
+}
+
+static void run_weightnorm(void *p)
+{
+    flat_run *r = p;
+    ss_weightnorm_forward(128, 1152, 1152, 1e-4f, r->a, NULL, r->b, r->c, r->d);
+    ss_weightnorm_backward(128, 1152, 1152, r->a, NULL, r->c, r->d, r->b, r->c + 4096, NULL);
+}
+
+static void bench_flat(ss_cpu l)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void *);
+        double bytes;
+    } runs[] = {
+        {"adam, 700000", run_adam, 7e5 * 28},
+        {"sum of squares, 700000", run_squares, 7e5 * 4},
+        {"f16 from f32, 700000", run_f16, 7e5 * 6},
+        {"i8 from f32, 700000", run_i8, 7e5 * 5},
+        {"channel sum, 24576x16", run_channel_sum, 24576 * 64.0},
+        {"group norm, 64x384x16", run_groupnorm, 24576 * 128.0},
+        {"maxpool 3x3/2, 16x32x48x16", run_maxpool, 16 * 1536 * 80.0},
+        {"maxpool backward", run_maxpool_back, 16 * 1536 * 80.0},
+        {"gemm 256x256x128 (GFLOP/s)", run_gemm, 2.0 * 256 * 256 * 128},
+        {"pack, pack back, unpack 128x128x3x3", run_pack, 147456 * 28.0},
+        {"weightnorm and backward 128x1152", run_weightnorm, 147456 * 20.0},
+    };
+    flat_run r = {.n = 700000};
+    r.a = ones(1 << 20);
+    r.b = ones(1 << 20);
+    r.c = ones(1 << 20);
+    r.d = ones(1 << 20);
+    r.u = ss_zalloc(1 << 20, 1);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        double t = best(runs[i].run, &r);
+        printf("%-7s %-36s %6.1f GB/s (%7.1f us)\n", ss_cpu_name(l), runs[i].name, 1e-9 * runs[i].bytes / t,
+               t * 1e6);
+    }
+    ss_free(r.a);
+    ss_free(r.b);
+    ss_free(r.c);
+    ss_free(r.d);
+    ss_free(r.u);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = 1;
+    int rounds = 1, threads = 1;
+    bool bench = false;
+    for (int i = 1; i < argc; i++)
+        if (!strncmp(argv[i], "--seed=", 7))
+            seed = strtoull(argv[i] + 7, NULL, 10);
+        else if (!strncmp(argv[i], "--rounds=", 9))
+            rounds = atoi(argv[i] + 9);
+        else if (!strncmp(argv[i], "--threads=", 10))
+            threads = atoi(argv[i] + 10);
+        else if (!strncmp(argv[i], "--only=", 7))
+            only = argv[i] + 7;
+        else if (!strcmp(argv[i], "--bench"))
+            bench = true;
+        else
+            die("unknown option");
+    if (ss_pool_open(&two, 2, NULL) || (threads > 1 && ss_pool_open(&bench_pool, threads, NULL)))
+        die("no threads");
+    static const ss_cpu levels[] = {SS_CPU_SCALAR, SS_CPU_AVX2, SS_CPU_AVX512, SS_CPU_NEON};
+    int test = 0, failed = 0;
+    if (!bench)
+        printf("# seed %llu\n", (unsigned long long)seed);
+    for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
+        if (ss_kernels_use(levels[l]))
+            continue;
+        if (bench) {
+            if (levels[l] != SS_CPU_SCALAR && strstr("conv", only))
+                bench_conv(levels[l]);
+            if (strstr("flat", only))
+                bench_flat(levels[l]);
+            continue;
+        }
+        for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+            if (!strstr(checks[i].name, only))
+                continue;
+            rng = ss_rng_make(seed, i);
+            bool good = true;
+            for (int k = 0; k < checks[i].rounds * rounds && good; k++) {
+                good = checks[i].check(levels[l]);
+                if (!release()) {
+                    printf("# guard bytes overwritten\n");
+                    good = false;
+                }
+            }
+            printf("%s %d - %s %s\n", good ? "ok" : "not ok", ++test, ss_cpu_name(levels[l]), checks[i].name);
+            failed += !good;
+        }
+    }
+    if (!bench)
+        printf("1..%d\n", test);
+    ss_pool_close(&two);
+    ss_pool_close(&bench_pool);
+    return failed ? 1 : 0;
+}
