@@ -353,8 +353,6 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
     float *g = b->grad[0], *inner = b->grad[1], *dx = b->scratch.a, *work = b->scratch.work;
     if (n == 0)
         return SS_EINVAL;
-    b->kept = 0;
-
     ss_l2norm_backward(n, l->fc.cout, b->z, b->norm, dz, dx);
     memset(b->dw, 0, ss_conv_packed(&l->fc) * sizeof(float));
     ss_conv_dw(&l->fc, b->pool, n, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
@@ -391,6 +389,7 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
         int channels = first < SS_BLOCKS ? l->unit[l->conv1[first]].conv.cin : l->fc.cin;
         ss_chw_from_hwc(n, channels, (int)(b->in / (size_t)channels), g, din);
     }
+    b->kept = 0;
     return SS_OK;
 }
 
