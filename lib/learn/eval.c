@@ -1,5 +1,6 @@
 #include "learn/eval.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -435,41 +436,37 @@ static int one_row(run *u, size_t t, ss_err *e)
     return rc;
 }
 
-/* Over all tested items. */
-static int overall(run *u, ss_err *e)
+int ss_eval_summarise(ss_eval *r, unsigned metrics, int rounds, uint64_t seed, ss_err *e)
 {
-    ss_eval *r = u->r;
-    unsigned m = u->o->metrics;
-    size_t n = 0;
-    for (size_t i = 0; i < r->n; i++)
-        if (u->part[i])
-            u->test[n++] = (uint32_t)i;
-    r->tested = n;
-    double *v = ss_alloc(n, sizeof *v);
-    int rc = v ? 0 : ss_err_set(e, SS_ENOMEM, "no memory for %zu items", n);
-    for (int k = 0; rc == 0 && k < SS_OUTCOMES; k++) {
-        if (!(m >> k & 1))
+    double *v = ss_alloc(r->n > r->nrows ? r->n : r->nrows, sizeof *v);
+    if (!v)
+        return ss_err_set(e, SS_ENOMEM, "no memory for %zu items", r->n);
+    for (int k = 0; k < SS_METRICS; k++) {
+        size_t n = 0;
+        double spread;
+        for (size_t t = 0; t < r->nrows; t++)
+            v[t] = r->row[t].value[k];
+        ss_mean_deviation(v, r->nrows, r->mean + k, r->deviation + k);
+        r->value[k] = NAN;
+        r->interval[k] = (ss_interval){NAN, NAN};
+        if (k >= SS_OUTCOMES)
             continue;
-        r->value[k] = mean_of(r->outcome[k], u->test, n);
+        for (size_t i = 0; i < r->n; i++)
+            if (r->part[i])
+                v[n++] = r->outcome[k][i];
+        r->tested = n;
+        if (!(metrics >> k & 1))
+            continue;
+        ss_mean_deviation(v, n, r->value + k, &spread);
         if (k == SS_METRIC_LINEAR || k == SS_METRIC_KNN) {
             r->interval[k] = ss_wilson(r->value[k] * (double)n, (double)n);
-            continue;
+        } else if (ss_bootstrap_mean(v, n, rounds, seed, r->interval + k) < 0) {
+            ss_free(v);
+            return ss_err_set(e, SS_ENOMEM, "no memory for %d rounds of bootstrap", rounds);
         }
-        for (size_t i = 0; i < n; i++)
-            v[i] = r->outcome[k][u->test[i]];
-        if (ss_bootstrap_mean(v, n, u->o->rounds, u->o->seed, r->interval + k) < 0)
-            rc = ss_err_set(e, SS_ENOMEM, "no memory for %d rounds of bootstrap", u->o->rounds);
     }
-    if (rc == 0 && (m >> SS_METRIC_ALIGNMENT & 1 || m >> SS_METRIC_UNIFORMITY & 1))
-        rc = spread(u, 0, r->value, e);
     ss_free(v);
-    for (int k = 0; rc == 0 && k < SS_METRICS; k++) {
-        double each[MOST_PARTS];
-        for (size_t t = 0; t < r->nrows; t++)
-            each[t] = r->row[t].value[k];
-        ss_mean_deviation(each, r->nrows, r->mean + k, r->deviation + k);
-    }
-    return rc;
+    return 0;
 }
 
 static int result_open(ss_eval *r, const ss_items *it, const uint32_t *part, ss_err *e)
@@ -502,15 +499,11 @@ static int result_open(ss_eval *r, const ss_items *it, const uint32_t *part, ss_
     memcpy(r->part, part, it->n * sizeof *part);
     for (size_t i = 0; i < it->n; i++)
         r->class_of[i] = (uint32_t)place_of(r->class_label, classes, it->label[i]);
-    for (int k = 0; k < SS_METRICS; k++) {
-        r->value[k] = NAN;
-        r->interval[k] = (ss_interval){NAN, NAN};
-        for (size_t t = 0; t < r->nrows; t++)
-            r->row[t].value[k] = NAN;
-    }
     for (size_t t = 0; t < r->nrows; t++) {
         r->row[t].part = parts[t];
         r->row[t].strength = NAN;
+        for (int k = 0; k < SS_METRICS; k++)
+            r->row[t].value[k] = NAN;
     }
 out:
     ss_free(parts);
@@ -548,7 +541,9 @@ int ss_eval_run(ss_eval *r, const ss_items *it, const uint32_t *part, const uint
     for (size_t t = 0; rc == 0 && t < r->nrows; t++)
         rc = one_row(&u, t, e);
     if (rc == 0)
-        rc = overall(&u, e);
+        rc = ss_eval_summarise(r, o->metrics, o->rounds, o->seed, e);
+    if (rc == 0 && (o->metrics >> SS_METRIC_ALIGNMENT & 1 || o->metrics >> SS_METRIC_UNIFORMITY & 1))
+        rc = spread(&u, 0, r->value, e);
     ss_free(u.inner_part);
     ss_free(u.right);
     ss_free(u.done);
@@ -560,6 +555,67 @@ int ss_eval_run(ss_eval *r, const ss_items *it, const uint32_t *part, const uint
     ss_free(u.windows);
     ss_free(u.window_owner);
     return rc;
+}
+
+typedef struct key {
+    uint64_t clip;
+    uint32_t index;
+} key;
+
+static int by_clip(const void *a, const void *b)
+{
+    const key *x = a, *y = b;
+    if (x->clip != y->clip)
+        return x->clip < y->clip ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+int ss_items_match(const ss_items *a, char *const *a_labels, const ss_items *b, char *const *b_labels,
+                   uint32_t *match, ss_err *e)
+{
+    if (a->n != b->n)
+        return ss_err_set(e, SS_EUNFIT, "%zu items against %zu: not the same clips", a->n, b->n);
+    key *x = ss_alloc(a->n, sizeof *x), *y = ss_alloc(b->n, sizeof *y);
+    int rc = x && y ? 0 : ss_err_set(e, SS_ENOMEM, "no memory to match %zu items", a->n);
+    for (uint32_t i = 0; rc == 0 && i < a->n; i++) {
+        x[i] = (key){a->clip[i], i};
+        y[i] = (key){b->clip[i], i};
+    }
+    if (rc == 0) {
+        qsort(x, a->n, sizeof *x, by_clip);
+        qsort(y, b->n, sizeof *y, by_clip);
+    }
+    for (size_t i = 0; rc == 0 && i < a->n; i++) {
+        const char *this = a_labels[a->label[x[i].index]], *other = b_labels[b->label[y[i].index]];
+        if (x[i].clip != y[i].clip)
+            rc = ss_err_set(e, SS_EUNFIT, "clip %" PRIu64 " has no counterpart",
+                            x[i].clip < y[i].clip ? x[i].clip : y[i].clip);
+        else if (strcmp(this, other) != 0)
+            rc = ss_err_set(e, SS_EUNFIT, "clip %" PRIu64 " is '%s' against '%s'", x[i].clip, this, other);
+        match[x[i].index] = y[i].index;
+    }
+    ss_free(x);
+    ss_free(y);
+    return rc;
+}
+
+int ss_eval_compare(const ss_eval *a, const ss_eval *b, const uint32_t *match, int metric, int rounds,
+                    uint64_t seed, ss_paired *out, ss_err *e)
+{
+    double *x = ss_alloc(a->n, 2 * sizeof *x), *y = x + a->n;
+    size_t n = 0;
+    if (!x)
+        return ss_err_set(e, SS_ENOMEM, "no memory to compare %zu items", a->n);
+    for (size_t i = 0; i < a->n; i++)
+        if (a->part[i] && b->part[match[i]]) {
+            x[n] = a->outcome[metric][i];
+            y[n++] = b->outcome[metric][match[i]];
+        }
+    int rc = ss_compare_paired(x, y, n, rounds, seed, out);
+    ss_free(x);
+    if (rc < 0)
+        return ss_err_set(e, rc == SS_EINVAL ? SS_EUNFIT : rc, "no item was tested on both sides");
+    return 0;
 }
 
 void ss_eval_clear(ss_eval *r)

@@ -94,4 +94,21 @@ int ss_eval_run(ss_eval *r, const ss_items *it, const uint32_t *part, const uint
                 const ss_eval_options *o, ss_err *e);
 void ss_eval_clear(ss_eval *r);
 
+/** From rows and outcomes to tested, value, interval (of the first SS_OUTCOMES asked for), mean, deviation.
+ */
+int ss_eval_summarise(ss_eval *r, unsigned metrics, int rounds, uint64_t seed, ss_err *e);
+
+/**
+ * For every item of `a` the one of `b` with the same clip number (of several, in their order) and the same
+ * label by name.
+ *   match [a->n]
+ * SS_EUNFIT when the items are not the same.
+ */
+int ss_items_match(const ss_items *a, char *const *a_labels, const ss_items *b, char *const *b_labels,
+                   uint32_t *match, ss_err *e);
+
+/** Paired test of one of the first SS_OUTCOMES metrics over the items that both have tested: a - b. */
+int ss_eval_compare(const ss_eval *a, const ss_eval *b, const uint32_t *match, int metric, int rounds,
+                    uint64_t seed, ss_paired *out, ss_err *e);
+
 #endif
