@@ -6,7 +6,7 @@ for page in "$SS_SRC"/man/*.1 "$SS_SRC"/man/*.7; do
     rm -rf scratch && mkdir scratch
     awk -v q="'" '
         /^\.SH/ { on = /EXAMPLES/ }
-        on && /^\.EX/ { ex = 1; next }
+        on && /^\.EX/ { flush_cmd(); ex = 1; next }
         /^\.EE/ { ex = 0 }
         ex {
             gsub(/\\-/, "-"); gsub(/\\e/, "\\"); gsub(/\\&/, ""); gsub(/\\\(aq/, q); gsub(/\\\(dq/, "\""); gsub(/\\\(ti/, "~"); gsub(/\\\(ha/, "^")
