@@ -209,8 +209,7 @@ int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e)
 
 /* writing */
 
-/* Nine digits give the same float back. */
-static void real_text(char *out, size_t room, float v)
+void ss_model_real_text(char *out, size_t room, float v)
 {
     snprintf(out, room, "%.9g", (double)v);
     char *comma = strchr(out, ',');
@@ -236,8 +235,8 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     snprintf(text[5], sizeof text[5], "%d", c->frames);
     snprintf(text[6], sizeof text[6], "%d", c->dim);
     snprintf(text[7], sizeof text[7], "%s", ss_norm_name((int)c->norm));
-    real_text(text[8], sizeof text[8], c->input_mean);
-    real_text(text[9], sizeof text[9], c->input_scale);
+    ss_model_real_text(text[8], sizeof text[8], c->input_mean);
+    ss_model_real_text(text[9], sizeof text[9], c->input_scale);
     snprintf(text[10], sizeof text[10], "%" PRIu64, m->generation);
     const ss_st_meta meta[NMETA + 1] = {
         {"streamsplit.format", text[0]},       {"streamsplit.kind", text[1]},

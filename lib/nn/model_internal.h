@@ -9,4 +9,7 @@ int ss_model_lay_out(ss_model **m, const ss_model_config *c, ss_err *e);
 /** Room for the values. SS_ENOMEM; the model stays the caller's. */
 int ss_model_alloc(ss_model *m, ss_err *e);
 
+/** Nine digits, which give the same float back, with a point in any locale; room for 16. */
+void ss_model_real_text(char *out, size_t room, float v);
+
 #endif
