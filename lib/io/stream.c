@@ -688,8 +688,8 @@ static int read_payload(ss_reader *r)
 /* The end record is in r->rec. `running` is the checksum before it. */
 static int check_end(ss_reader *r, uint32_t running)
 {
-    if (r->rec.size != 4)
-        return ss_err_set(&r->err, SS_EDAMAGED, "end record with %zu bytes, expected 4", r->rec.size);
+    if (r->rec.dtype != SS_DTYPE_I32 || r->rec.rank)
+        return ss_err_set(&r->err, SS_EDAMAGED, "end record without its running checksum");
     if (r->rec.seq != r->count)
         return ss_err_set(&r->err, SS_EDAMAGED, "end record counts %llu records, %llu came",
                           (unsigned long long)r->rec.seq, (unsigned long long)r->count);

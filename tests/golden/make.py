@@ -105,6 +105,8 @@ EVERY_ATTRIBUTE = tuple((a, f32(0.5 * a) if a in FLOATS else (1 << 2 * a % 64) -
 
 def good():
     yield "empty", stream([])
+    yield "example", stream([record(dtype=I8, dims=(4,), seq=7, time=EPOCH + 3360000000, payload=bytes((1, 2, 253, 4)),
+                                    attrs=((1, 10), (3, f32(0.25)), (6, 300)))])  # the one in ss-stream(5)
     yield "header", stream([], preamble(
         '{"kind":"logmel","rate":16000,"frontend":{"mels":64,"hop":0.01},"frontend_hash":"0123456789abcdef",'
         '"arch_hash":"fedcba9876543210","labels":["dog","B\u00e4r","\u96e8"],"provenance":[{"program":"ss-capture",'
@@ -189,6 +191,7 @@ def bad():
     yield "4-end-count", lead + b"".join(r) + end(lead, r, count=4)
     yield "4-end-checksum", lead + b"".join(r) + end(lead, r, crc=1)
     yield "4-end-empty", lead + record(END, device=0, epoch=0, time=0)
+    yield "4-end-dtype", lead + record(END, dtype=U8, dims=(4,), device=0, epoch=0, time=0, payload=u32(crc32c(lead[-4:])))
     yield "4-header-checksum", with_record(record(head_crc=1))
     yield "4-payload-checksum", with_record(record(dtype=U8, dims=(4,), payload=b"abcd", payload_crc=1))
     yield "4-length-small", with_record(record(length=39))

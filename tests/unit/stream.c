@@ -898,6 +898,36 @@ START_TEST(stage_times)
 }
 END_TEST
 
+/* The registry is as ss-stream(5) lists it. */
+START_TEST(names_are_in_the_page)
+{
+    static char page[65536];
+    char line[128];
+    ck_assert_ptr_nonnull(getenv("SS_SRC"));
+    snprintf(page, sizeof page, "%s/man/ss-stream.5", getenv("SS_SRC"));
+    FILE *f = fopen(page, "r");
+    ck_assert_ptr_nonnull(f);
+    page[fread(page, 1, sizeof page - 1, f)] = 0;
+    fclose(f);
+    for (int i = 1; i <= SS_ATTR_MAX; i++) {
+        if (!ss_attr_name(i))
+            continue;
+        if (i < SS_ATTR_T_CAPTURE || i > SS_ATTR_W_FINISH)
+            snprintf(line, sizeof line, "\n%d\t%s\t%s\t", i, ss_attr_name(i),
+                     ss_attr_is_float(i) ? "f32" : "unsigned");
+        else
+            snprintf(line, sizeof line, "%s", ss_attr_name(i));
+        ck_assert_msg(strstr(page, line) != NULL, "attribute %d is not in the page", i);
+    }
+    for (int i = 0; i < 256; i++) {
+        snprintf(line, sizeof line, "\n%d\t%s\t", i, ss_type_name(i));
+        ck_assert_msg(!ss_type_name(i) || strstr(page, line), "type %d is not in the page", i);
+        snprintf(line, sizeof line, "%d\t%s\t%zu", i, ss_dtype_name(i), ss_dtype_size(i));
+        ck_assert_msg(!ss_dtype_size(i) || strstr(page, line), "dtype %d is not in the page", i);
+    }
+}
+END_TEST
+
 START_TEST(names)
 {
     for (int i = 1; i <= SS_DTYPE_PACKED; i++)
@@ -939,4 +969,4 @@ END_TEST
 UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, every_truncation, every_bit_flip,
           records_moved, golden_specimens, lies, not_a_stream, header_round_trip, header_strict,
           writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, stop_flag,
-          overhead, stage_times, names)
+          overhead, stage_times, names, names_are_in_the_page)
