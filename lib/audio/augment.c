@@ -63,10 +63,20 @@ static inline float power(float x, float floor)
     return p > 0.0f ? p : 0.0f;
 }
 
-/* Lanes of the sums over a window, whose order is thereby fixed. */
-enum { LANES = 16 };
+/* The sum over a window is taken in so many lanes, whose order is thereby fixed. */
+enum { LANES = 16, CHUNK = 16 * LANES };
 
-static float mean(const float lane[LANES], int n)
+static void add_lanes(const float *p, int n, float lane[LANES])
+{
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += p[i + j];
+    for (int j = 0; i < n; i++, j++)
+        lane[j] += p[i];
+}
+
+static float mean_of_lanes(const float lane[LANES], int n)
 {
     double sum = 0;
     for (int i = 0; i < LANES; i++)
@@ -74,29 +84,24 @@ static float mean(const float lane[LANES], int n)
     return (float)(sum / n);
 }
 
+static float mean(const float *p, int n)
+{
+    float lane[LANES] = {0};
+    add_lanes(p, n, lane);
+    return mean_of_lanes(lane, n);
+}
+
 /* Mean power of a window of n values. */
 static float mean_power(const float *x, int n, float floor)
 {
-    float lane[LANES] = {0};
-    int i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += power(x[i + j], floor);
-    for (int j = 0; i < n; i++, j++)
-        lane[j] += power(x[i], floor);
-    return mean(lane, n);
-}
-
-static float mean_of(const float *p, int n)
-{
-    float lane[LANES] = {0};
-    int i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += p[i + j];
-    for (int j = 0; i < n; i++, j++)
-        lane[j] += p[i];
-    return mean(lane, n);
+    float lane[LANES] = {0}, p[CHUNK];
+    for (int i = 0; i < n; i += CHUNK) {
+        int m = n - i < CHUNK ? n - i : CHUNK;
+        for (int j = 0; j < m; j++)
+            p[j] = power(x[i + j], floor);
+        add_lanes(p, m, lane);
+    }
+    return mean_of_lanes(lane, n);
 }
 
 /* Power of a component of noise in one cell is exponential: -ln of a uniform number in (0, 1). */
@@ -126,7 +131,7 @@ void ss_augment_apply(const ss_augment *a, const ss_view *v, int mels, int frame
             p[t] = v->gain * power(in[t], floor);
     }
     if (q && v->mix > 0.0f) {
-        float ratio = mean_of(out, n) / (mean_power(q, n, floor) + floor);
+        float ratio = mean(out, n) / (mean_power(q, n, floor) + floor);
         float other = v->mix * (ratio < a->ratio ? ratio : a->ratio), own = 1.0f - v->mix;
         for (int i = 0; i < n; i++)
             out[i] = own * out[i] + other * power(q[i], floor);

@@ -27,8 +27,9 @@ static inline uint32_t ss_bits_of_float(float f)
 /** exp(x); below -87 as at -87, above 88 as at 88; NaN for NaN. */
 static inline float ss_expf(float x)
 {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
+    /* Held to the range by masks: a compiler that sees branches here follows them through the loop around. */
+    uint32_t low = -(uint32_t)(x < -87.0f), high = -(uint32_t)(x > 88.0f);
+    x = ss_float_of_bits((ss_bits_of_float(x) & ~(low | high)) | (low & 0xc2ae0000) | (high & 0x42b00000));
     /* x = n ln 2 + r: the sum with 1.5 * 2^23 has n in its last bits. */
     float biased = x * 1.44269504f + 12582912.0f, n = biased - 12582912.0f;
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
