@@ -145,12 +145,17 @@ static int import(ss_model **to, ss_st *s, const ss_model_config *c, uint64_t se
         stem->dim[2] != 7 || stem->dim[3] != 7)
         return ss_err_set(e, SS_EUNFIT, "tensor 'conv1.weight' is %s, expected [width][channels][7][7]",
                           ss_st_shape_text(stem, shape, sizeof shape));
-    own.width = (int)stem->dim[0];
-    own.norm = SS_NORM_BATCH;
-    note->channels = (int)stem->dim[1];
     int rc = ss_model_config_check(&own, e);
     if (rc < 0)
         return rc;
+    own.width = (int)stem->dim[0];
+    own.norm = SS_NORM_BATCH;
+    note->channels = (int)stem->dim[1];
+    if (ss_model_config_check(&own, e) < 0) { /* the file's width, no fault of the caller */
+        if (e)
+            e->code = SS_EUNFIT;
+        return SS_EUNFIT;
+    }
     /* The list first: values are allocated only for a file that has them. */
     ss_model *list = NULL;
     rc = ss_model_lay_out(&list, &own, e);

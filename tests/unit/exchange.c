@@ -271,7 +271,7 @@ START_TEST(others_are_refused)
     ck_assert_ptr_nonnull(strstr(e.text, "for width 48"));
     dict[at].dim[0] = 21;
     dict[at].dim[1] = 2;
-    ck_assert_int_eq(import_dict(&m, NULL, &e), SS_ERANGE);
+    ck_assert_int_eq(import_dict(&m, NULL, &e), SS_EUNFIT);
     dict[at].rank = 3;
     dict[at].dim[2] = 49;
     ck_assert_int_eq(import_dict(&m, NULL, &e), SS_EUNFIT);
