@@ -72,6 +72,7 @@ static struct capture {
     ss_raw_format raw;
     uint64_t synth_seed;
 
+    ss_source *device; /* opened already */
     ss_writer *w;
     ss_record rec;
     float *x; /* [block + 1] */
@@ -296,8 +297,13 @@ static int play_item(item *it, ss_err *e)
 {
     ss_source *s;
     ss_err bad = {0};
-    int rc = open_item(&s, it, &bad);
-    if (rc && (c.kind == ALSA || !note(it, &bad))) {
+    int rc = SS_OK;
+    if (c.device)
+        s = c.device;
+    else
+        rc = open_item(&s, it, &bad);
+    c.device = NULL;
+    if (rc && !note(it, &bad)) {
         *e = bad;
         return rc;
     }
@@ -480,6 +486,9 @@ int main(int argc, char **argv)
     c.narrow = strcmp(dtype, "i16") ? NULL : ss_alloc(block, sizeof *c.narrow);
     if (!rc && (!c.x || (!c.narrow && !strcmp(dtype, "i16"))))
         rc = ss_err_set(&e, SS_ENOMEM, "no memory for blocks of %d samples", block);
+    /* There is no other one to go on with if it fails, so it fails before anything is written. */
+    if (!rc && c.kind == ALSA)
+        rc = open_item(&c.device, c.item, &e);
     if (!rc)
         rc = tool_writer(&c.w, NULL, &h, "pcm", &e);
     if (!rc) {
@@ -498,6 +507,7 @@ int main(int argc, char **argv)
         tool_warn("%" PRIu64 " samples were not finite and became 0", c.nonfinite);
     if (c.bad > 1)
         tool_error("%d sounds could not be read or hold less than they declare", c.bad);
+    ss_source_close(c.device);
     ss_header_clear(&h);
     ss_manifest_free(c.manifest);
     ss_track_free(c.track);

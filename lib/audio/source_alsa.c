@@ -29,6 +29,12 @@ int ss_alsa_devices(void (*found)(const char *name, const char *description, voi
 #define DRIFT     32  /* readings of the clock over which the time stamps are smoothed */
 #define STEP_NS   5e8 /* the clock was set: follow at once */
 
+/* It would print on standard error what is in the error text anyway. */
+static void say_nothing(const char *file, int line, const char *function, int err, const char *fmt, ...)
+{
+    (void)file, (void)line, (void)function, (void)err, (void)fmt;
+}
+
 static int alsa_error(ss_err *e, const char *device, const char *what, int code)
 {
     return ss_err_set(e, code == -ENOMEM ? SS_ENOMEM : SS_EIO, "sound device '%s': %s: %s", device, what,
@@ -161,6 +167,7 @@ int ss_source_alsa(ss_source **out, const char *device, int channel, const volat
     if (!s)
         return SS_ENOMEM;
     snd_pcm_t *pcm;
+    snd_lib_error_set_handler(say_nothing);
     int rc = snd_pcm_open(&pcm, device, SND_PCM_STREAM_CAPTURE, SND_PCM_NONBLOCK);
     if (rc < 0) {
         rc = alsa_error(e, device, "cannot be opened", rc);
@@ -179,6 +186,7 @@ int ss_source_alsa(ss_source **out, const char *device, int channel, const volat
 int ss_alsa_devices(void (*found)(const char *name, const char *description, void *arg), void *arg, ss_err *e)
 {
     void **hints;
+    snd_lib_error_set_handler(say_nothing);
     int rc = snd_device_name_hint(-1, "pcm", &hints);
     if (rc < 0)
         return ss_err_set(e, SS_EIO, "cannot list sound devices: %s", snd_strerror(rc));
