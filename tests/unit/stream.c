@@ -228,6 +228,58 @@ START_TEST(large_payloads_through_a_pipe)
 }
 END_TEST
 
+static void on_timer(int number)
+{
+}
+
+/* A sender that gives one byte at a time, and a timer whose signals interrupt every wait. */
+START_TEST(byte_by_byte)
+{
+    ss_err e;
+    int s[2], status;
+    uint8_t *payload = malloc(LARGEST);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+    int small = 1;
+    setsockopt(s[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    pid_t pid = fork();
+    if (!pid) {
+        uint8_t b[65536];
+        int fd = scratch();
+        ss_writer *w;
+        close(s[0]);
+        int rc = ss_writer_open(&w, fd, &embedding, &e);
+        for (int k = 0; k < 20 && !rc; k++) {
+            ss_record rec = sample(k, payload);
+            rc = ss_writer_put(w, &rec, &e);
+        }
+        if (rc || ss_writer_end(w, &e))
+            _exit(1);
+        size_t n = slurp(fd, b, sizeof b);
+        for (size_t i = 0; i < n; i++)
+            if (write(s[1], b + i, 1) != 1)
+                _exit(1);
+        _exit(0);
+    }
+    close(s[1]);
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_timer}, NULL);
+    ualarm(500, 500);
+    ss_reader *r;
+    const ss_record *rec;
+    must(ss_reader_open(&r, s[0], NULL, &e), &e);
+    for (int k = 0; k < 20; k++) {
+        must(ss_reader_next(r, &rec, &e), &e);
+        ss_record want = sample(k, payload);
+        same_record(&want, rec);
+    }
+    ck_assert_int_eq(ss_reader_next(r, &rec, &e), 0);
+    ualarm(0, 0);
+    ss_reader_close(&r);
+    free(payload);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 static size_t specimen(uint8_t *to, size_t room)
 {
     ss_err e;
@@ -274,15 +326,25 @@ END_TEST
 
 START_TEST(every_bit_flip)
 {
-    uint8_t b[1024];
-    size_t n = specimen(b, sizeof b);
+    uint8_t b[2048];
+    char name[4096];
     uint64_t count;
     ss_err e;
-    for (size_t i = 0; i < 8 * n; i++) {
-        b[i / 8] ^= (uint8_t)(1 << i % 8);
-        int rc = read_all(b, n, NULL, &count, &e);
-        ck_assert_msg(rc == SS_EDAMAGED || rc == SS_ETRUNC, "bit %zu: %d", i, rc);
-        b[i / 8] ^= (uint8_t)(1 << i % 8);
+    for (int golden = 0; golden < 2; golden++) {
+        size_t n = specimen(b, sizeof b);
+        if (golden) { /* all types */
+            snprintf(name, sizeof name, "%s/tests/golden/good/every-type.sst", getenv("SS_SRC"));
+            int fd = open(name, O_RDONLY);
+            ck_assert_int_ge(fd, 0);
+            n = slurp(fd, b, sizeof b);
+            close(fd);
+        }
+        for (size_t i = 0; i < 8 * n; i++) {
+            b[i / 8] ^= (uint8_t)(1 << i % 8);
+            int rc = read_all(b, n, NULL, &count, &e);
+            ck_assert_msg(rc == SS_EDAMAGED || rc == SS_ETRUNC, "bit %zu: %d", i, rc);
+            b[i / 8] ^= (uint8_t)(1 << i % 8);
+        }
     }
 }
 END_TEST
@@ -966,7 +1028,7 @@ START_TEST(names)
 }
 END_TEST
 
-UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, every_truncation, every_bit_flip,
+UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, every_truncation, every_bit_flip,
           records_moved, golden_specimens, lies, not_a_stream, header_round_trip, header_strict,
           writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, stop_flag,
           overhead, stage_times, names, names_are_in_the_page)

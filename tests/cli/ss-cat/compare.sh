@@ -46,3 +46,17 @@ status 0 ss-cat --latency --json "$g/every-attribute.sst"
 [ "$(wc -l <out)" -eq 16 ] || fail "rows of --latency: $(wc -l <out)"
 status 0 ss-cat --latency "$g/every-type.sst"
 [ "$(wc -l <out)" -eq 1 ] || fail 'a row without times'
+
+# Known times: encode worked k and waited 3 k microseconds on the k-th of 10000 records.
+need python3
+PYTHONPATH=$SS_SRC/tests/golden PYTHONDONTWRITEBYTECODE=1 python3 -c "
+import sys, make
+sys.stdout.buffer.write(make.stream([make.record(make.RESULT, seq=k, attrs=((19, k), (27, 3 * k))) for k in range(10000)]))
+" >times.sst
+status 0 ss-cat --latency times.sst
+awk '
+function near(a, b) { return a >= b * 0.992 - 1 && a <= b * 1.008 + 1 }
+$1 == "encode" && $2 == "work" { n++; if ($3 != 10000 || $4 != 0 || !near($5, 4999) || !near($6, 9499) || $7 != 9999) exit 1 }
+$1 == "encode" && $2 == "wait" { n++; if ($3 != 10000 || $4 != 0 || !near($5, 14997) || !near($6, 28497) || $7 != 29997) exit 1 }
+$1 == "all" { n++; if ($3 != 10000 || $4 != 0 || !near($5, 19996) || !near($6, 37996) || $7 != 39996) exit 1 }
+END { if (n != 3) exit 1 }' out || fail "$(cat out)"
