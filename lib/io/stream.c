@@ -750,6 +750,34 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e)
     return SS_OK;
 }
 
+bool ss_reader_ready(ss_reader *r)
+{
+    if (r->failed || r->ended)
+        return true;
+    if (!r->have_header)
+        return false;
+    for (;;) {
+        size_t have = r->tail - r->head;
+        const uint8_t *p = r->buf + r->head;
+        if (have >= FIXED && p[4] == SS_TYPE_END)
+            return false;
+        if (have == BUFFER || (have >= FIXED && have - 4 >= get32(p)))
+            return true;
+        if (r->head) {
+            memmove(r->buf, p, have);
+            r->head = 0;
+            r->tail = have;
+        }
+        struct pollfd f = {r->fd, POLLIN, 0};
+        if (poll(&f, 1, 0) <= 0)
+            return false;
+        ssize_t n = read(r->fd, r->buf + r->tail, BUFFER - r->tail);
+        if (n <= 0) /* the next call sees the end or the failure itself */
+            return n == 0 || (errno != EAGAIN && errno != EINTR);
+        r->tail += (size_t)n;
+    }
+}
+
 int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e)
 {
     *rec = NULL;

@@ -201,6 +201,13 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e);
 int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e);
 
 /**
+ * True when the next ss_reader_next will not wait for input: a whole record (or as much of it as the buffer
+ * of 64 KiB holds), the end of the file or a failure is there already. Never waits itself. The end record is
+ * not ready: behind it the reader waits for the end of the file.
+ */
+bool ss_reader_ready(ss_reader *r);
+
+/**
  * Flush `w` before every read that would block, so that a filter holds nothing back. NULL unties, which must
  * come before `w` is closed. When the flush fails, the reading call returns that error.
  */

@@ -859,6 +859,69 @@ static void on_alarm(int number)
     stop = 1;
 }
 
+/* Record by record through a pipe, in pieces: ready only when next would not wait. */
+START_TEST(ready)
+{
+    int p[2], fd = scratch();
+    ss_err e;
+    ss_writer *w;
+    ss_reader *r;
+    const ss_record *got;
+    uint8_t whole[4096];
+    size_t at[4], n = 0;
+    must(ss_writer_open(&w, fd, &embedding, &e), &e);
+    for (int i = 0; i < 3; i++) {
+        at[i] = (size_t)ss_writer_offset(w);
+        float v[8] = {(float)i};
+        ss_record rec = {
+            .type = SS_TYPE_DATA, .dtype = SS_DTYPE_F32, .rank = 1, .dim = {8}, .size = sizeof v, .data = v};
+        must(ss_writer_put(w, &rec, &e), &e);
+    }
+    at[3] = (size_t)ss_writer_offset(w);
+    must(ss_writer_end(w, &e), &e);
+    ss_writer_close(&w);
+    n = slurp(fd, whole, sizeof whole);
+    close(fd);
+
+    ck_assert_int_eq(pipe(p), 0);
+    must(ss_reader_open(&r, p[0], NULL, &e), &e);
+    const ss_header *h;
+    ck_assert(!ss_reader_ready(r));
+    ck_assert_int_eq(write(p[1], whole, at[0]), (ssize_t)at[0]);
+    must(ss_reader_header(r, &h, &e), &e);
+    for (size_t i = at[0]; i < at[1]; i++) {
+        ck_assert(!ss_reader_ready(r));
+        ck_assert_int_eq(write(p[1], whole + i, 1), 1);
+    }
+    ck_assert(ss_reader_ready(r));
+    ck_assert_int_eq(write(p[1], whole + at[1], at[3] - at[1]), (ssize_t)(at[3] - at[1]));
+    for (int i = 0; i < 3; i++) {
+        ck_assert(ss_reader_ready(r));
+        ck_assert_int_eq(ss_reader_next(r, &got, &e), 1);
+        ck_assert(((const float *)got->data)[0] == (float)i);
+    }
+    ck_assert(!ss_reader_ready(r));
+    ck_assert_int_eq(write(p[1], whole + at[3], n - at[3]), (ssize_t)(n - at[3]));
+    ck_assert(!ss_reader_ready(r)); /* the file may go on behind the end record, which would be damage */
+    close(p[1]);
+    ck_assert_int_eq(ss_reader_next(r, &got, &e), 0);
+    ck_assert(ss_reader_ready(r));
+    ss_reader_close(&r);
+    close(p[0]);
+
+    fd = input(whole, at[2] + 9); /* an end of the file is ready, wherever it is */
+    must(ss_reader_open(&r, fd, NULL, &e), &e);
+    must(ss_reader_header(r, &h, &e), &e);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(ss_reader_next(r, &got, &e), 1);
+    ck_assert(ss_reader_ready(r));
+    ck_assert_int_eq(ss_reader_next(r, &got, &e), SS_ETRUNC);
+    ck_assert(ss_reader_ready(r));
+    ss_reader_close(&r);
+    close(fd);
+}
+END_TEST
+
 START_TEST(stop_flag)
 {
     ss_err e;
@@ -1030,5 +1093,5 @@ END_TEST
 
 UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, every_truncation, every_bit_flip,
           records_moved, golden_specimens, lies, not_a_stream, header_round_trip, header_strict,
-          writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, stop_flag,
-          overhead, stage_times, names, names_are_in_the_page)
+          writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, ready,
+          stop_flag, overhead, stage_times, names, names_are_in_the_page)

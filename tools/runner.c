@@ -1,0 +1,403 @@
+#include "runner.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "base/pool.h"
+#include "kernels/kernels.h"
+#include "memory/mixture.h"
+#include "nn/net.h"
+
+enum { CUTS = SS_CUT_EMBEDDING + 1 };
+
+static struct runner {
+    const runner_settings *set;
+    ss_reader *r;
+    ss_writer *w;
+    char kind[32], frontend_hash[17]; /* of the stream */
+    ss_pool *pool;
+    ss_model *model;
+    ss_mixture *mixture; /* that came with the model, or NULL */
+    struct stat seen;    /* the file it was loaded from */
+    ss_net *net[CUTS][CUTS];
+    int dtype;
+    size_t volume[CUTS]; /* floats at each cut */
+    /* What waits to be run together: all from one cut to one other. */
+    int n, from, until;
+    ss_record *record; /* [batch] */
+    int64_t *begun;
+    float *in, *out;
+    void *payload; /* of one record, packed to dtype */
+    bool nonfinite_said;
+} u;
+
+/* ---- model ---- */
+
+static void close_nets(void)
+{
+    for (int i = 0; i < CUTS; i++)
+        for (int j = 0; j < CUTS; j++)
+            ss_net_close(&u.net[i][j]);
+}
+
+static int load(const char *path, ss_model **m, ss_mixture **mixture, ss_err *e)
+{
+    ss_err first;
+    int previous = 0, rc = ss_model_load_any(m, path, &previous, &first);
+    *mixture = NULL;
+    if (rc < 0) {
+        if (e)
+            *e = first;
+        return rc;
+    }
+    if (previous)
+        tool_warn("%s: the generation before it is used", first.text);
+    if ((*m)->mixture) {
+        rc = ss_mixture_unpack(mixture, (*m)->mixture, (*m)->mixture_size, e);
+        if (rc == SS_OK && ss_mixture_dim(*mixture) != (*m)->config.dim)
+            rc = ss_err_set(e, SS_EUNFIT, "its memory is of %d dimensions, the embedding of %d",
+                            ss_mixture_dim(*mixture), (*m)->config.dim);
+        if (rc < 0)
+            ss_err_prefix(e, "cannot load '%s'", path);
+    }
+    if (rc == SS_OK && u.frontend_hash[0] && (*m)->frontend_hash[0] &&
+        strcmp(u.frontend_hash, (*m)->frontend_hash))
+        rc = ss_err_set(e, SS_EUNFIT, "model '%s' is made for features of hash %s, the stream has %s", path,
+                        (*m)->frontend_hash, u.frontend_hash);
+    if (rc < 0) {
+        ss_mixture_free(*mixture);
+        ss_model_free(*m);
+        *mixture = NULL;
+        *m = NULL;
+    }
+    return rc;
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Between records: what is worse than the model in use, or none, does not replace it. */
+static void follow(void)
+{
+    struct stat now;
+    ss_model *m;
+    ss_mixture *mixture;
+    ss_err e;
+    char was[17], is[17];
+    if (stat(u.set->model, &now) || same_file(&now, &u.seen))
+        return;
+    u.seen = now;
+    if (load(u.set->model, &m, &mixture, &e) < 0) {
+        tool_warn("%s: generation %" PRIu64 " stays in use", e.text, u.model->generation);
+        return;
+    }
+    ss_model_arch_hash(&u.model->config, was);
+    ss_model_arch_hash(&m->config, is);
+    if (strcmp(was, is) || m->generation < u.model->generation) {
+        tool_warn("'%s' was replaced by generation %" PRIu64 " of %s architecture: generation %" PRIu64
+                  " stays in use",
+                  u.set->model, m->generation, strcmp(was, is) ? "another" : "the same", u.model->generation);
+        ss_mixture_free(mixture);
+        ss_model_free(m);
+        return;
+    }
+    close_nets();
+    ss_mixture_free(u.mixture);
+    ss_model_free(u.model);
+    u.model = m;
+    u.mixture = mixture;
+    tool_info("generation %" PRIu64 " of '%s'", m->generation, u.set->model);
+}
+
+/* ---- records ---- */
+
+/* Largest value to 127. */
+static float step_of(const float *x, size_t n)
+{
+    float top = ss_max_abs(n, x);
+    return top > 0 ? fmaxf(top / 127, 1e-37f) : 1.0f;
+}
+
+static int unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
+{
+    float step = ss_attr_f32(&rec->attrs, SS_ATTR_SCALE, 0);
+    switch (rec->dtype) {
+    case SS_DTYPE_F32:
+        memcpy(to, rec->data, n * sizeof *to);
+        return SS_OK;
+    case SS_DTYPE_F16:
+        ss_f32_from_f16(n, rec->data, to);
+        return SS_OK;
+    case SS_DTYPE_I8:
+        if (!(step > 0) || !isfinite(step))
+            return ss_err_set(e, SS_EUNFIT, "i8 values without a scale above 0");
+        ss_f32_from_i8(n, step, rec->data, to);
+        return SS_OK;
+    default:
+        return ss_err_set(e, SS_EUNFIT, "found dtype %s, expected f32, f16 or i8",
+                          ss_dtype_name(rec->dtype) ? ss_dtype_name(rec->dtype) : "unknown");
+    }
+}
+
+/* Payload of `rec` from x, in the dtype asked for. */
+static void pack(ss_record *rec, int cut, const float *x)
+{
+    uint32_t dim[3];
+    size_t n = u.volume[cut];
+    ss_model_cut_shape(&u.model->config, cut, dim);
+    rec->rank = cut == SS_CUT_INPUT ? 2 : cut == SS_CUT_EMBEDDING ? 1 : 3;
+    memcpy(rec->dim, cut == SS_CUT_INPUT ? dim + 1 : dim, rec->rank * sizeof *dim);
+    rec->dtype = (uint8_t)u.dtype;
+    rec->size = n * ss_dtype_size(u.dtype);
+    rec->data = u.dtype == SS_DTYPE_F32 ? (const void *)x : u.payload;
+    ss_attr_clear(&rec->attrs, SS_ATTR_SCALE);
+    if (u.dtype == SS_DTYPE_F16) {
+        ss_f16_from_f32(n, x, u.payload);
+    } else if (u.dtype == SS_DTYPE_I8) {
+        float step = step_of(x, n);
+        ss_i8_from_f32(n, step, x, u.payload);
+        ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, step);
+    }
+}
+
+/* Run and write what waits. */
+static int flush(ss_err *e)
+{
+    int n = u.n, rc = SS_OK;
+    if (n == 0)
+        return SS_OK;
+    u.n = 0;
+    if (u.set->follow)
+        follow();
+    ss_net **net = &u.net[u.from][u.until];
+    if (!*net)
+        rc = ss_net_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+    if (rc == SS_OK)
+        rc = ss_net_run(*net, n, u.in, u.out);
+    for (int i = 0; i < n && rc == SS_OK; i++) {
+        ss_record *rec = &u.record[i];
+        const float *x = u.out + (size_t)i * u.volume[u.until];
+        pack(rec, u.until, x);
+        ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)u.until);
+        if (u.until > u.from)
+            ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, u.model->generation);
+        if (u.until == SS_CUT_EMBEDDING && u.mixture) {
+            ss_mixture_score score;
+            ss_mixture_rate(u.mixture, x, &score);
+            ss_attr_set_f32(&rec->attrs, SS_ATTR_U, score.u);
+            ss_attr_set_f32(&rec->attrs, SS_ATTR_NOVELTY, score.novelty);
+        }
+        ss_stage_end(&rec->attrs, u.set->work, u.begun[i]);
+        rc = ss_writer_put(u.w, rec, e);
+    }
+    return rc;
+}
+
+static int pass(const ss_record *rec, ss_err *e)
+{
+    int rc = flush(e);
+    return rc < 0 ? rc : ss_writer_put(u.w, rec, e);
+}
+
+/* Cut that the record is at and cut that it goes to. */
+static int find_cuts(const ss_record *rec, int *from, int *until, ss_err *e)
+{
+    bool stamped = ss_attr_has(&rec->attrs, SS_ATTR_SPLIT);
+    uint64_t stamp = ss_attr_uint(&rec->attrs, SS_ATTR_SPLIT, 0);
+    bool features = !strcmp(u.kind, "logmel");
+    if (stamped && stamp > SS_CUT_EMBEDDING)
+        return ss_err_set(e, SS_EUNFIT, "stamped with split %" PRIu64 ", the last one is %d", stamp,
+                          SS_CUT_EMBEDDING);
+    *from = u.set->from;
+    if (*from == RUNNER_AUTO) {
+        if (!features && !stamped && strcmp(u.kind, "embedding"))
+            return ss_err_set(e, SS_EUNFIT, "not stamped with the cut it is at: name it with --from");
+        *from = features ? SS_CUT_INPUT : stamped ? (int)stamp : SS_CUT_EMBEDDING;
+    }
+    *until = u.set->until;
+    if (*until == RUNNER_AUTO) {
+        if (!stamped)
+            return ss_err_set(e, SS_EUNFIT, "not stamped with the cut to run to, which --until=auto obeys");
+        *until = (int)stamp;
+    }
+    if (*from > *until)
+        return ss_err_set(e, SS_EUNFIT, "it is at cut %s already, beyond %s", ss_cut_name(*from),
+                          ss_cut_name(*until));
+    return SS_OK;
+}
+
+static int check_shape(const ss_record *rec, int cut, ss_err *e)
+{
+    uint32_t dim[3], *d = dim;
+    uint8_t rank = cut == SS_CUT_INPUT ? 2 : cut == SS_CUT_EMBEDDING ? 1 : 3;
+    ss_model_cut_shape(&u.model->config, cut, dim);
+    if (cut == SS_CUT_INPUT)
+        d++;
+    if (rec->rank == rank && !memcmp(rec->dim, d, rank * sizeof *d))
+        return SS_OK;
+    char found[96] = "", expected[48] = "";
+    for (int i = 0; i < rec->rank && i < 6; i++)
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s%" PRIu32, i ? " x " : "",
+                 rec->dim[i]);
+    for (int i = 0; i < rank; i++)
+        snprintf(expected + strlen(expected), sizeof expected - strlen(expected), "%s%" PRIu32,
+                 i ? " x " : "", d[i]);
+    return ss_err_set(e, SS_EUNFIT, "found shape [%s], the model has [%s] at cut %s", found, expected,
+                      ss_cut_name(cut));
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+static int take(const ss_record *rec, ss_err *e)
+{
+    int from, until, rc;
+    if (rec->type != SS_TYPE_DATA)
+        return pass(rec, e);
+    rc = find_cuts(rec, &from, &until, e);
+    if (rc < 0)
+        return rc;
+    if (from == SS_CUT_EMBEDDING)
+        return pass(rec, e);
+    rc = check_shape(rec, from, e);
+    if (rc == SS_OK && u.n && (u.from != from || u.until != until))
+        rc = flush(e);
+    if (rc < 0)
+        return rc;
+    float *x = u.in + (size_t)u.n * u.volume[from];
+    ss_record *to = &u.record[u.n];
+    *to = *rec;
+    to->data = NULL;
+    u.begun[u.n] = ss_stage_begin(&to->attrs, u.set->wait);
+    rc = unpack(rec, u.volume[from], x, e);
+    if (rc < 0)
+        return rc;
+    if (!all_finite(x, u.volume[from])) {
+        if (!u.nonfinite_said)
+            tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
+                      ss_reader_count(u.r) - 1);
+        u.nonfinite_said = true;
+        ss_record gap = {.type = SS_TYPE_GAP,
+                         .flags = rec->flags,
+                         .device = rec->device,
+                         .epoch = rec->epoch,
+                         .seq = rec->seq,
+                         .time_ns = rec->time_ns};
+        ss_attr_set_uint(&gap.attrs, SS_ATTR_COUNT, 1);
+        ss_attr_set_uint(&gap.attrs, SS_ATTR_REASON, SS_GAP_SOURCE);
+        return pass(&gap, e);
+    }
+    u.from = from;
+    u.until = until;
+    u.n++;
+    return u.n < u.set->batch && ss_reader_ready(u.r) ? SS_OK : flush(e);
+}
+
+/* ---- all of it ---- */
+
+static int prepare(ss_err *e)
+{
+    size_t most = 0, batch = (size_t)u.set->batch;
+    for (int cut = 0; cut < CUTS; cut++) {
+        uint32_t d[3];
+        ss_model_cut_shape(&u.model->config, cut, d);
+        u.volume[cut] = (size_t)d[0] * d[1] * d[2];
+        most = u.volume[cut] > most ? u.volume[cut] : most;
+    }
+    u.record = ss_alloc(batch, sizeof *u.record);
+    u.begun = ss_alloc(batch, sizeof *u.begun);
+    u.in = ss_alloc(batch * most, sizeof *u.in);
+    u.out = ss_alloc(batch * most, sizeof *u.out);
+    u.payload = ss_alloc(most, sizeof(float));
+    if (!u.record || !u.begun || !u.in || !u.out || !u.payload)
+        return ss_err_set(e, SS_ENOMEM, "no memory for %d records", u.set->batch);
+    return tool_set.threads == 1 ? SS_OK : ss_pool_open(&u.pool, tool_set.threads, e);
+}
+
+static int open_streams(const char *input, ss_err *e)
+{
+    const ss_header *h;
+    ss_header own = {0};
+    char arch[17];
+    int until = u.set->until, rc = tool_reader(&u.r, input, "logmel|cut|embedding", &h, e);
+    if (rc < 0)
+        return rc;
+    memcpy(u.kind, h->kind, sizeof u.kind);
+    memcpy(u.frontend_hash, h->frontend_hash, sizeof u.frontend_hash);
+    if (until == RUNNER_AUTO && strcmp(u.kind, "logmel"))
+        return ss_err_set(e, SS_EUNFIT, "--until=auto takes a stream of kind logmel, found %s", u.kind);
+    rc = load(u.set->model, &u.model, &u.mixture, e);
+    if (rc < 0)
+        return rc;
+    ss_model_arch_hash(&u.model->config, arch);
+    if (h->arch_hash[0] && strcmp(h->arch_hash, arch) && !strcmp(u.kind, "cut"))
+        return ss_err_set(e, SS_EUNFIT,
+                          "the stream was cut out of a network of architecture %s, model '%s' is of %s",
+                          h->arch_hash, u.set->model, arch);
+    rc = prepare(e);
+    if (rc == SS_OK)
+        rc = ss_header_copy(&own, h, e);
+    if (rc == SS_OK) {
+        const char *kind = until == SS_CUT_INPUT ? u.kind : until == SS_CUT_EMBEDDING ? "embedding" : "cut";
+        if (strcmp(kind, "logmel"))
+            memcpy(own.arch_hash, arch, sizeof arch);
+        rc = tool_writer(&u.w, u.r, &own, kind, e);
+    }
+    ss_header_clear(&own);
+    return rc;
+}
+
+static int run(const char *input, ss_err *e)
+{
+    const ss_record *rec;
+    if (stat(u.set->model, &u.seen)) /* before it is loaded, so that no change is missed */
+        memset(&u.seen, 0, sizeof u.seen);
+    int rc = open_streams(input, e);
+    while (rc >= 0 && (rc = ss_reader_next(u.r, &rec, e)) > 0) {
+        rc = take(rec, e);
+        if (rc < 0 && rc != SS_EIO)
+            ss_err_prefix(e, "record %" PRIu64, ss_reader_count(u.r) - 1);
+    }
+    if (u.w && u.n) { /* what came before a failure is delivered */
+        ss_err late;
+        int last = flush(&late);
+        if (last < 0 && rc >= 0) {
+            *e = late;
+            rc = last;
+        }
+    }
+    if (u.r)
+        ss_reader_tie(u.r, NULL);
+    return tool_writer_finish(&u.w, rc, e);
+}
+
+int runner_run(const runner_settings *s, const char *input, ss_err *e)
+{
+    memset(&u, 0, sizeof u);
+    u.set = s;
+    u.dtype = ss_dtype_parse(s->dtype);
+    int rc = run(input, e);
+    close_nets();
+    ss_pool_close(&u.pool);
+    ss_mixture_free(u.mixture);
+    ss_model_free(u.model);
+    ss_free(u.record);
+    ss_free(u.begun);
+    ss_free(u.in);
+    ss_free(u.out);
+    ss_free(u.payload);
+    ss_reader_close(&u.r);
+    return rc;
+}
