@@ -9,7 +9,6 @@
 #if SS_HAVE_X86
 #include <nmmintrin.h>
 #elif SS_HAVE_ARM64
-#include <arm_acle.h>
 #include <sys/auxv.h>
 #endif
 
@@ -76,16 +75,31 @@ static bool has_instruction(void)
     return __builtin_cpu_supports("sse4.2");
 }
 #elif SS_HAVE_ARM64
-__attribute__((target("+crc"))) static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
+/* By assembler: the intrinsics want the whole file compiled for a CPU that has it. */
+static uint32_t crc32cx(uint32_t crc, uint64_t v)
+{
+    uint32_t out;
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w1, %x2" : "=r"(out) : "r"(crc), "r"(v));
+    return out;
+}
+
+static uint32_t crc32cb(uint32_t crc, uint8_t v)
+{
+    uint32_t out;
+    __asm__(".arch_extension crc\n\tcrc32cb %w0, %w1, %w2" : "=r"(out) : "r"(crc), "r"((uint32_t)v));
+    return out;
+}
+
+static uint32_t by_instruction(uint32_t crc, const uint8_t *p, size_t n)
 {
     crc = ~crc;
     for (; n >= 8; n -= 8, p += 8) {
         uint64_t v;
         memcpy(&v, p, 8);
-        crc = __crc32cd(crc, v);
+        crc = crc32cx(crc, v);
     }
     for (; n; n--, p++)
-        crc = __crc32cb(crc, *p);
+        crc = crc32cb(crc, *p);
     return ~crc;
 }
 
