@@ -477,7 +477,9 @@ static int result_open(ss_eval *r, const ss_items *it, const uint32_t *part, ss_
     int rc = distinct(it->label, it->n, false, &r->class_label, &classes);
     if (rc == 0)
         rc = distinct(part, it->n, true, &parts, &r->nrows);
-    if (rc == 0 && (r->nrows == 0 || r->nrows > MOST_PARTS))
+    if (rc == 0 && r->nrows == 0)
+        rc = ss_err_set(e, SS_EUNFIT, "of %zu items none can be tested", it->n);
+    else if (rc == 0 && r->nrows > MOST_PARTS)
         rc = ss_err_set(e, SS_EUNFIT, "%zu parts to test, expected 1 to %d", r->nrows, MOST_PARTS);
     else if (rc < 0)
         ss_err_set(e, rc, "no memory for %zu items", it->n);

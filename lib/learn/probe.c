@@ -5,14 +5,15 @@
 
 #include "base/mem.h"
 
-enum { PAIRS = 10, PANEL = 4, MOST_ITERATIONS = 2000, MOST_TRIALS = 40 };
+enum { PAIRS = 10, PANEL = 4, MOST_ITERATIONS = 2000, MOST_TRIALS = 40, REFACTOR = 20 };
 
 const double ss_probe_strengths[SS_PROBE_GRID] = {1e-4, 3.1622776601683795e-4, 1e-3, 3.1622776601683795e-3,
                                                   1e-2, 3.1622776601683795e-2, 1e-1, 3.1622776601683795e-1,
                                                   1,    3.1622776601683795,    10};
 
-/* On the gradient of the mean loss. A looser one leaves choices of the grid to chance. */
-#define TOLERANCE 1e-6
+/* On the gradient of the mean loss. One of 1e-4 left choices of the grid to chance. */
+#define TOLERANCE      1e-7
+#define GRID_TOLERANCE 1e-6
 
 /*
  * Matrices go through one product, c [4 m][4 n] = sum_p a_p b_p^T, whose operands lie in panels of four
@@ -32,6 +33,10 @@ typedef struct problem {
     size_t nparams;
     double *pair_s, *pair_y, *rho; /* [PAIRS][nparams], [PAIRS][nparams], [PAIRS] */
     double *now, *gradient, *next, *next_gradient, *step;
+    double curvature; /* mean over items and classes of p (1 - p) */
+    double *weighted; /* [features / 4][n][4] z times that of its item */
+    double *factor;   /* [features][features] lower triangle: Cholesky factor of sum weighted z^T + lambda */
+    double *solved;   /* [nparams] */
 } problem;
 
 static size_t padded(size_t n)
@@ -115,8 +120,78 @@ static double largest(const double *v, size_t n)
     return m;
 }
 
+/*
+ * q->factor for the lambda in force, from the scores of the last evaluation. The loss curves by p (1 - p)
+ * along the features of an item; here all classes get the mean of it, so that one matrix serves them all.
+ */
+static void factorise(problem *q)
+{
+    size_t n = q->features, k = q->classes;
+    double *restrict weighted = q->weighted;
+    q->curvature = 0;
+    for (size_t i = 0; i < q->n; i++) {
+        double w = 0;
+        for (uint32_t c = 0; c < q->nclasses; c++) {
+            double p = fabs(q->score[i * k + c]) * (double)q->n; /* of the own class, 1 - p */
+            w += p * (1 - p) / q->nclasses;
+        }
+        /* One item alone does not fix the others' scale. */
+        w = fmax(w, 1e-6) / (double)q->n;
+        q->curvature += w;
+        for (size_t j = 0; j < n; j += PANEL) {
+            const double *from = q->by_feature + (j * q->n + i * PANEL);
+            for (size_t l = 0; l < PANEL; l++)
+                weighted[j * q->n + i * PANEL + l] = w * from[l];
+        }
+    }
+    product(weighted, n / PANEL, q->by_feature, n / PANEL, q->n, q->factor);
+    for (size_t i = 0; i < n; i++) {
+        double *row = q->factor + i * n;
+        row[i] += q->lambda;
+        for (size_t j = 0; j <= i; j++) {
+            const double *other = q->factor + j * n;
+            double v = row[j] - inner(row, other, j);
+            /* A feature that is a sum of others may leave less than rounding behind. */
+            row[j] = i == j ? sqrt(fmax(v, 1e-3 * q->lambda)) : v / other[j];
+        }
+    }
+}
+
+/*
+ * to = (factor factor^T)^-1 from for the weights of each class, and 1 / curvature for the biases: what
+ * L-BFGS starts from as the inverse Hessian. Neighbouring bands of a spectrum are so alike that a multiple of
+ * the identity takes several times the steps.
+ */
+static void precondition(const problem *q, const double *from, double *to)
+{
+    size_t n = q->features, k = q->classes;
+    memcpy(to, from, q->nparams * sizeof *to);
+    for (size_t i = 0; i < n; i++) {
+        double *restrict row = to + i * k, by = 1 / q->factor[i * n + i];
+        for (size_t j = 0; j < i; j++) {
+            const double *restrict other = to + j * k, f = q->factor[i * n + j];
+            for (size_t l = 0; l < k; l++)
+                row[l] -= f * other[l];
+        }
+        for (size_t l = 0; l < k; l++)
+            row[l] *= by;
+    }
+    for (size_t i = n; i-- > 0;) {
+        double *restrict row = to + i * k, by = 1 / q->factor[i * n + i];
+        for (size_t l = 0; l < k; l++)
+            row[l] *= by;
+        for (size_t j = 0; j < i; j++) {
+            double *restrict other = to + j * k, f = q->factor[i * n + j];
+            for (size_t l = 0; l < k; l++)
+                other[l] -= f * row[l];
+        }
+    }
+    for (size_t i = n * k; i < q->nparams; i++)
+        to[i] /= q->curvature;
+}
+
 /* step = - (inverse Hessian as the last `have` pairs know it) * gradient; pair `newest` is the youngest. */
-static void direction(const problem *q, int have, int newest)
+static void direction(problem *q, int have, int newest)
 {
     double alpha[PAIRS];
     size_t n = q->nparams;
@@ -129,12 +204,9 @@ static void direction(const problem *q, int have, int newest)
         for (size_t i = 0; i < n; i++)
             q->step[i] -= alpha[p] * y[i];
     }
-    if (have) {
-        const double *y = q->pair_y + (size_t)newest * n;
-        double gamma = 1 / (q->rho[newest] * inner(y, y, n));
-        for (size_t i = 0; i < n; i++)
-            q->step[i] *= gamma;
-    }
+    precondition(q, q->step, q->solved);
+    for (size_t i = 0; i < n; i++)
+        q->step[i] = q->solved[i];
     for (int t = have - 1; t >= 0; t--) {
         int p = (newest - t + PAIRS) % PAIRS;
         const double *s = q->pair_s + (size_t)p * n, *y = q->pair_y + (size_t)p * n;
@@ -144,19 +216,20 @@ static void direction(const problem *q, int have, int newest)
     }
 }
 
-/* From q->now to the minimum; true when no gradient component is above the tolerance. */
-static bool minimise(problem *q, int *iterations)
+/* From q->now to the minimum; true when no gradient component is above `tolerance`. */
+static bool minimise(problem *q, double tolerance, int *iterations)
 {
     size_t n = q->nparams;
     int have = 0, newest = 0;
     double value = evaluate(q, q->now, q->gradient);
     for (*iterations = 0; *iterations < MOST_ITERATIONS; ++*iterations) {
-        if (largest(q->gradient, n) <= TOLERANCE)
+        if (largest(q->gradient, n) <= tolerance)
             return true;
+        if (*iterations % REFACTOR == 0)
+            factorise(q);
         direction(q, have, newest);
         double slope = inner(q->gradient, q->step, n);
-        double length = have ? 1 : fmin(1, 1 / sqrt(inner(q->gradient, q->gradient, n)));
-        double low = 0, high = INFINITY, reached = value;
+        double length = 1, low = 0, high = INFINITY, reached = value;
         bool good = false;
         for (int t = 0; t < MOST_TRIALS && !good; t++) {
             for (size_t i = 0; i < n; i++)
@@ -195,8 +268,9 @@ static bool minimise(problem *q, int *iterations)
 
 static void problem_clear(problem *q)
 {
-    double *all[] = {q->by_row, q->by_feature, q->packed,   q->score, q->pair_s,        q->pair_y,
-                     q->rho,    q->now,        q->gradient, q->next,  q->next_gradient, q->step};
+    double *all[] = {q->by_row,        q->by_feature, q->packed,   q->score,    q->pair_s,
+                     q->pair_y,        q->rho,        q->now,      q->gradient, q->next,
+                     q->next_gradient, q->step,       q->weighted, q->factor,   q->solved};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ss_free(all[i]);
     ss_free(q->label);
@@ -263,8 +337,12 @@ static int problem_open(problem *q, const ss_labelled *d, const uint32_t *rows, 
     q->next = ss_zalloc(q->nparams, sizeof(double));
     q->next_gradient = ss_zalloc(q->nparams, sizeof(double));
     q->step = ss_zalloc(q->nparams, sizeof(double));
+    q->weighted = ss_alloc(z, sizeof(double));
+    q->factor = ss_zalloc(q->features, q->features * sizeof(double));
+    q->solved = ss_alloc(q->nparams, sizeof(double));
     if (!q->by_row || !q->by_feature || !q->packed || !q->score || !q->label || !q->pair_s || !q->pair_y ||
-        !q->rho || !q->now || !q->gradient || !q->next || !q->next_gradient || !q->step)
+        !q->rho || !q->now || !q->gradient || !q->next || !q->next_gradient || !q->step || !q->weighted ||
+        !q->factor || !q->solved)
         return SS_ENOMEM;
     for (size_t i = 0; i < n; i++) {
         q->label[i] = d->label[rows[i]];
@@ -314,7 +392,7 @@ int ss_probe_fit(ss_probe *p, const ss_labelled *d, const uint32_t *rows, size_t
     if (rc == 0) {
         p->strength = strength;
         q.lambda = 1 / (strength * (double)n);
-        p->converged = minimise(&q, &p->iterations);
+        p->converged = minimise(&q, TOLERANCE, &p->iterations);
         take(p, &q);
     }
     problem_clear(&q);
@@ -358,7 +436,7 @@ int ss_probe_grid(const ss_labelled *d, const uint32_t *rows, size_t n, const ui
     }
     for (int g = 0; rc == 0 && g < SS_PROBE_GRID; g++) {
         q.lambda = 1 / (ss_probe_strengths[g] * (double)n);
-        minimise(&q, &iterations);
+        minimise(&q, GRID_TOLERANCE, &iterations);
         take(&p, &q);
         for (size_t i = 0; i < ntest; i++)
             right[(size_t)g * ntest + i] =

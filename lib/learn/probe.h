@@ -4,10 +4,10 @@
  * It minimises, over W [classes][dim] and b [classes],
  *     C * sum_i -ln softmax(W z_i + b)[y_i] + ||W||^2 / 2,    z = (x - mean) / deviation,
  * b free of penalty: C means what it does in scikit-learn. A feature whose deviation over the training items
- * is 0 (or below 1e-12 of its size) does not take part. Solver: L-BFGS (10 pairs) with a weak Wolfe line
- * search, in double precision, sums in one fixed order: the same result for any number of threads and any
- * machine with the same libm. Sources: Liu and Nocedal, Math. Programming 45 (1989) 503; Lewis and Overton,
- * Math. Programming 141 (2013) 135 (line search).
+ * is 0 (or below 1e-12 of its size) does not take part. Solver: L-BFGS (10 pairs, preconditioned by one
+ * weighted covariance for all classes) with a weak Wolfe line search, in double precision, sums in one fixed
+ * order. Sources: Liu and Nocedal, Math. Programming 45 (1989) 503; Lewis and Overton, Math. Programming 141
+ * (2013) 135 (line search).
  *
  * Inputs are borrowed. Safe from several threads. Errors: SS_EINVAL (no items, fewer than two classes in the
  * table, a label outside it), SS_EUNFIT (a value that is not finite; fewer than two classes among the items),
@@ -39,7 +39,7 @@ typedef struct ss_probe {
     double *weight;  /* [classes][dim], on standardised features */
     double *bias;    /* [classes] */
     int iterations;
-    bool converged; /* no component of the gradient of the sum above, over n C, exceeds 1e-6 */
+    bool converged; /* no component of the gradient of the sum above, over n C, exceeds 1e-7 */
 } ss_probe;
 
 /** Values of C that ss_probe_grid tries, strongest penalty first. */
