@@ -388,9 +388,9 @@ int tool_start(const tool_program *p, int argc, char **argv)
     prog = p;
     prog_argc = argc;
     prog_argv = argv;
-    /* A closed standard descriptor would be given to the next file opened. */
+    /* A closed standard descriptor would be given to the next file opened. The wrong way round, so that use of it fails. */
     for (int fd = 0; fd < 3; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) != fd)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
             exit(TOOL_IO);
     /* A parent may have ignored or blocked it. */
     sigset_t pipe_only;

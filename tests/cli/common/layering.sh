@@ -27,7 +27,7 @@ mkdir -p fake/base
 echo '#include "nn/net.h"' >fake/base/x.c
 upward fake >found
 [ -s found ] || fail 'an upward include went unnoticed'
-# Every source is built, every header installed.
-for f in "$SS_SRC"/lib/*/*.c "$SS_SRC"/lib/*/*.h; do
-    grep -q "'$(basename "$f")'" "$(dirname "$f")/meson.build" || case $f in *_internal.h) ;; *) fail "$f is not in its meson.build" ;; esac
+# Every source is built. (Headers that are installed are compiled one by one by the install test.)
+for f in "$SS_SRC"/lib/*/*.c; do
+    grep -q "'$(basename "$f")'" "$(dirname "$f")/meson.build" || fail "$f is not in its meson.build"
 done
