@@ -205,8 +205,6 @@ START_TEST(wav_from_a_pipe)
         if (round == 1)
             append_byte_change("x", 40, "\xff\xff\xff\xff", 4);
         FILE *p = popen(round == 2 ? "head -c 40000 x" : "cat x", "r");
-        if (round == 1)
-            write_sound("x", SF_FORMAT_WAV | SF_FORMAT_PCM_16, 2, 30000);
         int keep = dup(0);
         dup2(fileno(p), 0);
         ss_sound *s;
@@ -223,6 +221,8 @@ START_TEST(wav_from_a_pipe)
         dup2(keep, 0);
         close(keep);
         pclose(p);
+        if (round == 1) /* not before: cat may be reading it still */
+            write_sound("x", SF_FORMAT_WAV | SF_FORMAT_PCM_16, 2, 30000);
     }
     leave();
 }
