@@ -1,0 +1,265 @@
+#!/bin/sh
+# usage: scripts/experiment.sh [OPTION...] MANIFEST.csv
+#
+# The quality table: every method, fold and seed is one cell. A cell hears the other folds as a stream without labels,
+# is frozen, embeds all clips, and is judged on its fold. Cells are independent and kept, one JSON line each, in
+# OUT/METHOD/seedS-foldF.json: what is done is not done again, so that a run can be stopped and gone on with.
+#   MANIFEST          CSV with file,label,fold
+#   --out DIR         where cells, models and logs go (default build/experiment)
+#   --methods LIST    with commas, of those below (default: all)
+#   --add NAME=SPEC   one more method: options of ss-train; 'shuffle' in front of them draws clips in random order,
+#                     'init:OPTION' goes to ss-model init, 'loop:N' overrides --loop
+#   --folds LIST      folds to test (default: all of the manifest)
+#   --seeds LIST      (default 1)
+#   --loop N          how often a learner hears the sound (default 6)
+#   --init OPTIONS    of ss-model init (default --width=1/4)
+#   --against METHOD  that the others are tested against, clip by clip (default logmel)
+#   --jobs N          cells at once (default: environment JOBS, else 2)
+#   --keep            keep the embeddings too
+#   --table           only print the table of what is there
+#
+# Programs: build/tools, or those in PATH.
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+# What every method is. Without a line here (or --add) there is no such method.
+spec() {
+    case $1 in
+    logmel | logmel-delta | random) ;;
+    virtual | replay | both) echo "--learner=contrast --batch=8 --negatives=$1" ;;
+    cached) echo '--learner=cached' ;;
+    server) echo 'shuffle --learner=cached --batch=128 --every=16 --replay=8192' ;;
+    *) added "$1" ;;
+    esac
+}
+all_methods=logmel,logmel-delta,random,virtual,replay,both,cached,server
+
+added() {
+    printf '%s\n' "$SS_EXP_ADDED" | awk -v name="$1" '
+        index($0, name "=") == 1 { print substr($0, length(name) + 2); found = 1 }
+        END { exit !found }'
+}
+
+complain() {
+    printf 'experiment: %s\n' "$*" >&2
+}
+
+# cell METHOD SEED FOLD: all of it, or nothing.
+cell() {
+    method=$1 seed=$2 fold=$3
+    name=$SS_EXP_OUT/$method/seed$seed-fold$fold
+    options=$(spec "$method")
+    made="$SS_EXP_INIT | $options | loop $SS_EXP_LOOP"
+    mkdir -p "$SS_EXP_OUT/$method"
+    if [ -s "$name.json" ]; then
+        grep -qF "\"made\":\"$made\"" "$name.json" && return 0
+        complain "$name.json was made with other options: remove it, or choose another --out"
+        return 1
+    fi
+    began=$(date +%s)
+    embeddings=$name.sst judge='' init='' loop=$SS_EXP_LOOP shuffle='' train=''
+    for o in $options; do
+        case $o in
+        shuffle) shuffle=--shuffle ;;
+        init:*) init="$init ${o#init:}" ;;
+        loop:*) loop=${o#loop:} ;;
+        *) train="$train $o" ;;
+        esac
+    done
+    case $method in
+    logmel) embeddings=$SS_EXP_OUT/features.sst ;;
+    logmel-delta) embeddings=$SS_EXP_OUT/features.sst judge='--standardise --differences' ;;
+    *)
+        # shellcheck disable=SC2086
+        ss-model init $SS_EXP_INIT $init --seed="$seed" --force -o "$name.safetensors"
+        if [ "$method" != random ]; then
+            rm -f "$name.log"
+            # The exit statuses of the whole pipe: a learner that heard half of the sound is none.
+            # shellcheck disable=SC2086
+            { { { ss-capture --manifest="$SS_EXP_MANIFEST" --where="fold!=$fold" --loop="$loop" $shuffle \
+                --seed="$seed" || echo capture >&3; } |
+                { ss-featurize || echo featurize >&3; } |
+                { ss-train -m "$name.safetensors" --seed="$seed" --log="$name.log" $train || echo train >&3; }; } \
+                >/dev/null; } 3>"$name.failed"
+            if [ -s "$name.failed" ]; then
+                complain "$method, seed $seed, fold $fold: failed: $(tr '\n' ' ' <"$name.failed")"
+                return 1
+            fi
+            rm -f "$name.failed"
+        fi
+        ss-encode --until=embedding --batch=8 -m "$name.safetensors" --force -o "$embeddings" \
+            "$SS_EXP_OUT/features.sst"
+        ;;
+    esac
+    # shellcheck disable=SC2086
+    ss-eval -q --test-fold="$fold" --seed="$seed" --json --outcomes $judge --tag=method="$method" --tag=seed="$seed" \
+        --tag=fold="$fold" --tag=made="$made" --tag=seconds="$(($(date +%s) - began))" "$embeddings" >"$name.part"
+    [ -n "$SS_EXP_KEEP" ] || [ "$embeddings" = "$SS_EXP_OUT/features.sst" ] || rm -f "$embeddings"
+    mv "$name.part" "$name.json"
+    printf 'experiment: %s, seed %s, fold %s: %s s\n' "$method" "$seed" "$fold" "$(($(date +%s) - began))" >&2
+}
+
+# One line of the table from a result of ss-eval (standard input).
+line() {
+    awk -v method="$1" -v cells="$2" '
+        # The number behind "key": in text, "" where there is none.
+        function number(text, key) {
+            if (!match(text, "\"" key "\":[-+.0-9eE]+")) return ""
+            return substr(text, RSTART + length(key) + 3, RLENGTH - length(key) - 3)
+        }
+        # From "key":{ on.
+        function part(text, key,    at) {
+            at = index(text, "\"" key "\":{")
+            return at ? substr(text, at + length(key) + 3) : ""
+        }
+        {
+            split("linear_probe knn precision_at_10", metric)
+            deviation = part($0, "deviation")
+            against = part($0, "compare")
+            printf "%-14s %5d", method, cells
+            for (i = 1; i <= 3; i++) printf " %5.3f %5.3f", number($0, metric[i]), number(deviation, metric[i])
+            for (i = 1; against && i <= 3; i++) {
+                m = part(against, metric[i])
+                d = number(m, "difference")
+                sign = d > 0 ? "+" : d < 0 ? "-" : " "
+                printf " %s%-6.1g", sign, number(m, "p")
+            }
+            printf "\n"
+        }'
+}
+
+table() {
+    # Everything of a method in one file: results of all its cells, and what they come to.
+    reference=''
+    for method in $(echo "$SS_EXP_AGAINST,$methods" | tr ',' ' '); do
+        results=$SS_EXP_OUT/$method.jsonl
+        cat "$SS_EXP_OUT/$method"/*.json >"$results" 2>/dev/null || rm -f "$results"
+    done
+    [ -s "$SS_EXP_OUT/$SS_EXP_AGAINST.jsonl" ] && reference=$SS_EXP_OUT/$SS_EXP_AGAINST.jsonl
+    printf '\nMean and deviation over cells. p: of the difference to %s over all clips,\nwith its sign, for linear probe, k-NN and p@10.\n\n' "$SS_EXP_AGAINST"
+    printf '%-14s %5s %-11s %-11s %-11s %s\n' method cells 'linear dev' 'k-NN  dev' 'p@10  dev' ' p'
+    for method in $(echo "$methods" | tr ',' ' '); do
+        results=$SS_EXP_OUT/$method.jsonl
+        [ -s "$results" ] || continue
+        if [ "$method" = "$SS_EXP_AGAINST" ] || [ -z "$reference" ] ||
+            ! ss-eval --results --json --compare="$reference" "$results" >"$SS_EXP_OUT/$method.sum" 2>/dev/null; then
+            # Not all folds are there yet, or nothing to compare with.
+            ss-eval --results --json "$results" >"$SS_EXP_OUT/$method.sum"
+        fi
+        line "$method" "$(wc -l <"$results")" <"$SS_EXP_OUT/$method.sum"
+        rm -f "$SS_EXP_OUT/$method.sum"
+        over_seeds "$method"
+    done
+}
+
+# Deviation over seeds of the means over all clips, where there are several seeds.
+over_seeds() {
+    for first in "$SS_EXP_OUT/$1"/seed*-fold*.json; do
+        first=${first##*/seed}
+        echo "${first%%-*}"
+    done | sort -un | while read -r seed; do
+        cat "$SS_EXP_OUT/$1/seed$seed"-fold*.json | ss-eval --results --json
+    done | awk '
+        {
+            split("linear_probe knn precision_at_10", metric)
+            for (i = 1; i <= 3; i++) {
+                match($0, "\"" metric[i] "\":[-+.0-9eE]+")
+                v = substr($0, RSTART + length(metric[i]) + 3, RLENGTH - length(metric[i]) - 3)
+                sum[i] += v; square[i] += v * v
+            }
+        }
+        END {
+            if (NR < 2) exit
+            printf "%-14s %5d", "  over seeds", NR
+            for (i = 1; i <= 3; i++) {
+                variance = (square[i] - sum[i] * sum[i] / NR) / (NR - 1)
+                printf " %5s %5.3f", "", sqrt(variance > 0 ? variance : 0)
+            }
+            printf "\n"
+        }'
+}
+
+if [ "${1:-}" = --cell ]; then
+    shift
+    cell "$@"
+    exit
+fi
+
+out=$top/build/experiment methods=$all_methods folds='' seeds=1 only_table='' jobs=${JOBS:-2} manifest=''
+SS_EXP_INIT=--width=1/4 SS_EXP_LOOP=6 SS_EXP_KEEP='' SS_EXP_ADDED='' SS_EXP_AGAINST=logmel
+while [ $# -gt 0 ]; do
+    value='' takes=1
+    case $1 in
+    --*=*) value=${1#*=} takes=0 ;;
+    --out | --methods | --add | --folds | --seeds | --loop | --init | --against | --jobs)
+        [ $# -gt 1 ] || { complain "$1 needs a value" && exit 2; }
+        value=$2
+        ;;
+    esac
+    case ${1%%=*} in
+    --out) out=$value ;;
+    --methods) methods=$value ;;
+    --add)
+        SS_EXP_ADDED="$SS_EXP_ADDED$value
+"
+        methods=$methods,${value%%=*}
+        ;;
+    --folds) folds=$(echo "$value" | tr ',' ' ') ;;
+    --seeds) seeds=$(echo "$value" | tr ',' ' ') ;;
+    --loop) SS_EXP_LOOP=$value ;;
+    --init) SS_EXP_INIT=$value ;;
+    --against) SS_EXP_AGAINST=$value ;;
+    --jobs) jobs=$value ;;
+    --keep) SS_EXP_KEEP=yes takes=0 ;;
+    --table) only_table=yes takes=0 ;;
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$0" && exit 0 ;;
+    -*) complain "unknown option '$1'; try --help" && exit 2 ;;
+    *) manifest=$1 takes=0 ;;
+    esac
+    shift $((1 + takes))
+done
+for n in "$jobs" "$SS_EXP_LOOP"; do
+    case $n in '' | *[!0-9]* | 0) complain "found '$n', expected a whole number above 0" && exit 2 ;; esac
+done
+[ -d "$top/build/tools" ] && PATH=$top/build/tools:$PATH
+[ -n "${SS_BINDIR:-}" ] && PATH=$SS_BINDIR:$PATH
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+SS_EXP_OUT=$out
+export PATH SS_EXP_OUT SS_EXP_INIT SS_EXP_LOOP SS_EXP_KEEP SS_EXP_ADDED SS_EXP_AGAINST
+for method in $(echo "$methods" | tr ',' ' '); do
+    spec "$method" >/dev/null || { complain "no method '$method'; try --help" && exit 2; }
+done
+if [ -n "$only_table" ]; then
+    table
+    exit
+fi
+[ -n "$manifest" ] || { complain 'no manifest named; try --help' && exit 2; }
+[ -r "$manifest" ] || { complain "cannot read '$manifest'" && exit 3; }
+SS_EXP_MANIFEST=$(cd "$(dirname "$manifest")" && pwd)/$(basename "$manifest")
+export SS_EXP_MANIFEST
+
+# Features of all clips, once. The record of what they were made from guards a folder against another manifest.
+id="$(ss-featurize --version) $(cksum <"$SS_EXP_MANIFEST")"
+if [ ! -s "$out/features.sst" ]; then
+    ss-capture --manifest="$SS_EXP_MANIFEST" | ss-featurize --force -o "$out/features.sst"
+    ss-cat --check "$out/features.sst"
+    echo "$id" >"$out/features.from"
+fi
+[ "$(cat "$out/features.from")" = "$id" ] ||
+    { complain "'$out' holds cells of another manifest or version: choose another --out" && exit 5; }
+[ -n "$folds" ] || folds=$(ss-cat "$out/features.sst" | sed -n 's/.* fold=\([0-9]*\).*/\1/p' | sort -nu)
+
+failed=0
+for method in $(echo "$methods" | tr ',' ' '); do
+    for seed in $seeds; do
+        for fold in $folds; do
+            case $method in
+            logmel*) [ "$seed" = "${seeds%% *}" ] || continue ;; # nothing random in it
+            esac
+            echo "$method $seed $fold"
+        done
+    done
+done | xargs -P "$jobs" -L 1 "$0" --cell || failed=1
+table | tee "$out/table.txt"
+exit $failed
