@@ -7,6 +7,7 @@
 #include "base/mem.h"
 
 #define MOST_TAPS    15  /* along one axis of a kernel */
+#define SQUARE_TAPS  9   /* kernels up to 3x3 are packed for dx by way of the stack */
 #define CLASSES      64  /* sets of taps along an axis: clipped at either end, and the phases of a stride */
 #define PIXELS       480 /* listed at a time: a multiple of the tiles */
 #define PADDED_BELOW 6   /* windows: with fewer, pixels of one class are too few for a tile */
@@ -53,22 +54,50 @@ size_t ss_conv_packed_back(const ss_conv *c)
     return (size_t)ss_panels(c->cin) * SS_PANEL * (size_t)c->kh * (size_t)c->kw * (size_t)c->cout;
 }
 
+static size_t panel_lanes(int channels, int panel)
+{
+    int left = channels - panel * SS_PANEL;
+    return left < SS_PANEL ? (size_t)left : SS_PANEL;
+}
+
 void ss_conv_pack(const ss_conv *c, const float *weights, float *packed)
 {
     size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, row = cin * taps;
-    for (int p = 0; p < ss_panels(c->cout); p++) {
-        int lanes = c->cout - p * SS_PANEL < SS_PANEL ? c->cout - p * SS_PANEL : SS_PANEL;
-        const float *from = weights + (size_t)p * SS_PANEL * row;
-        for (size_t t = 0; t < taps; t++)
-            for (size_t ci = 0; ci < cin; ci++, packed += SS_PANEL)
-                for (int o = 0; o < SS_PANEL; o++)
-                    packed[o] = o < lanes ? from[(size_t)o * row + ci * taps + t] : 0.0f;
-    }
+    for (int p = 0; p < ss_panels(c->cout); p++)
+        ss_kernels()->pack_rows(weights + (size_t)p * SS_PANEL * row, row, panel_lanes(c->cout, p), taps, cin,
+                                packed + (size_t)p * SS_PANEL * row, cin * SS_PANEL);
+}
+
+/* Sixteen outputs by sixteen inputs at a time: packed as for the forward, then each tap's square turned. */
+static void pack_back_squares(const ss_conv *c, const float *weights, float *packed)
+{
+    const ss_kernel_table *t = ss_kernels();
+    size_t taps = (size_t)c->kh * (size_t)c->kw, row = (size_t)c->cin * taps;
+    float square[SQUARE_TAPS * SS_PANEL * SS_PANEL];
+    for (int p = 0; p < ss_panels(c->cin); p++)
+        for (int q = 0; q < ss_panels(c->cout); q++) {
+            size_t inputs = panel_lanes(c->cin, p), outputs = panel_lanes(c->cout, q);
+            if (inputs < SS_PANEL)
+                memset(square, 0, sizeof square);
+            t->pack_rows(weights + (size_t)q * SS_PANEL * row + (size_t)p * SS_PANEL * taps, row, outputs,
+                         taps, inputs, square, SS_PANEL * SS_PANEL);
+            for (int r = 0; r < c->kh; r++)
+                for (int s = 0; s < c->kw; s++) {
+                    float *to =
+                        packed + ss_packed_back_at(c, p * SS_PANEL, r, s) + (size_t)q * SS_PANEL * SS_PANEL;
+                    const float *from = square + (r * c->kw + s) * SS_PANEL * SS_PANEL;
+                    t->turn(from, outputs, to);
+                }
+        }
 }
 
 void ss_conv_pack_back(const ss_conv *c, const float *weights, float *packed)
 {
     size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, cout = (size_t)c->cout;
+    if (taps <= SQUARE_TAPS) {
+        pack_back_squares(c, weights, packed);
+        return;
+    }
     for (int p = 0; p < ss_panels(c->cin); p++)
         for (int r = 0; r < c->kh; r++)
             for (int s = 0; s < c->kw; s++) {
@@ -83,13 +112,11 @@ void ss_conv_pack_back(const ss_conv *c, const float *weights, float *packed)
 
 void ss_conv_unpack_add(const ss_conv *c, const float *packed, float *weights)
 {
-    size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin;
-    for (int o = 0; o < c->cout; o++) {
-        const float *from = packed + ss_packed_at(c, o, 0, 0);
-        for (size_t ci = 0; ci < cin; ci++)
-            for (size_t t = 0; t < taps; t++)
-                *weights++ += from[(t * cin + ci) * SS_PANEL];
-    }
+    size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, row = cin * taps;
+    for (int p = 0; p < ss_panels(c->cout); p++)
+        ss_kernels()->unpack_rows_add(packed + (size_t)p * SS_PANEL * row, cin * SS_PANEL,
+                                      panel_lanes(c->cout, p), taps, cin,
+                                      weights + (size_t)p * SS_PANEL * row, row);
 }
 
 /*
@@ -556,6 +583,7 @@ static void dw_apart(const dw_job *j, int part)
     forward_axes(c, a);
     span high = reach_span(&a[0], 0, a[0].out), wide = reach_span(&a[1], 0, a[1].out);
     const ptrdiff_t x_pixel = c->cin, x_row = x_pixel * (wide.high - wide.low);
+    const size_t y_window = (size_t)c->oh * (size_t)c->ow * (size_t)c->cout;
     const size_t size = padded_size(a, c->cin), window = (size_t)c->h * (size_t)c->w * (size_t)c->cin;
     const int group = ss_dw_group(c), rows = c->kh * c->kw * c->cin;
     /* Parts in whole runs of kernel rows. */
@@ -575,7 +603,7 @@ static void dw_apart(const dw_job *j, int part)
         t.panel_stride = (size_t)rows * SS_PANEL;
         dw_loops(c, windows, (span){0, c->oh}, (span){0, c->ow}, (ptrdiff_t)size, x_row * c->stride,
                  x_pixel * c->stride, &t);
-        t.dy = j->dy + (size_t)i * (size_t)c->oh * (size_t)c->ow * (size_t)c->cout;
+        t.dy = j->dy + (size_t)i * y_window;
         t.dw = j->dw + (size_t)first * SS_PANEL;
         j->table->dw(&t);
     }

@@ -12,19 +12,6 @@
 
 #define CHAINS 64 /* of a sum over neighbouring elements */
 
-static inline vf ld(const float *p, size_t left)
-{
-    return left >= VL ? vload(p) : vloadn(p, left);
-}
-
-static inline void st(float *p, vf v, size_t left)
-{
-    if (left >= VL)
-        vstore(p, v);
-    else
-        vstoren(p, v, left);
-}
-
 /* max(v, 0); NaN stays. */
 static inline vf vrelu(vf v)
 {
@@ -39,13 +26,13 @@ static inline vf vgate(vf gate, vf v)
 static void relu(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(y + i, vrelu(ld(x + i, n - i)), n - i);
+        vstoren(y + i, vrelu(vloadn(x + i, n - i)), n - i);
 }
 
 static void relu_backward(size_t n, const float *y, const float *dy, float *dx)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(dx + i, vgate(ld(y + i, n - i), ld(dy + i, n - i)), n - i);
+        vstoren(dx + i, vgate(vloadn(y + i, n - i), vloadn(dy + i, n - i)), n - i);
 }
 
 static void affine(size_t rows, size_t c, const float *x, const float *scale, const float *shift,
@@ -53,10 +40,10 @@ static void affine(size_t rows, size_t c, const float *x, const float *scale, co
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < c; i += VL) {
-            vf v = vfma(ld(x + r * c + i, c - i), ld(scale + i, c - i), ld(shift + i, c - i));
+            vf v = vfma(vloadn(x + r * c + i, c - i), vloadn(scale + i, c - i), vloadn(shift + i, c - i));
             if (add)
-                v = vadd(v, ld(add + r * c + i, c - i));
-            st(y + r * c + i, relu_too ? vrelu(v) : v, c - i);
+                v = vadd(v, vloadn(add + r * c + i, c - i));
+            vstoren(y + r * c + i, relu_too ? vrelu(v) : v, c - i);
         }
 }
 
@@ -64,7 +51,7 @@ static void channel_scale(size_t rows, size_t c, const float *x, const float *sc
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < c; i += VL)
-            st(y + r * c + i, vmul(ld(x + r * c + i, c - i), ld(scale + i, c - i)), c - i);
+            vstoren(y + r * c + i, vmul(vloadn(x + r * c + i, c - i), vloadn(scale + i, c - i)), c - i);
 }
 
 enum channel_term { TERM_X, TERM_XY, TERM_SQUARE, TERM_CENTRED };
@@ -73,16 +60,16 @@ static inline __attribute__((always_inline)) vf channel_term(enum channel_term t
                                                              const float *y, vf mean, size_t row, size_t i,
                                                              size_t c, vf sum)
 {
-    vf v = ld(x + row + i, c - i);
+    vf v = vloadn(x + row + i, c - i);
     switch (term) {
     case TERM_X:
         return vadd(sum, v);
     case TERM_XY:
-        return vfma(v, ld(y + row + i, c - i), sum);
+        return vfma(v, vloadn(y + row + i, c - i), sum);
     case TERM_SQUARE:
         return vfma(vsub(v, mean), vsub(v, mean), sum);
     default:
-        return vfma(vsub(v, mean), ld(y + row + i, c - i), sum);
+        return vfma(vsub(v, mean), vloadn(y + row + i, c - i), sum);
     }
 }
 
@@ -98,7 +85,7 @@ static inline __attribute__((always_inline)) void channel_columns(enum channel_t
     vf total[4], mean[4];
     for (int j = 0; j < vectors; j++) {
         total[j] = vset1(0.0f);
-        mean[j] = m ? ld(m + c0 + (size_t)j * VL, c - c0 - (size_t)j * VL) : vset1(0.0f);
+        mean[j] = m ? vloadn(m + c0 + (size_t)j * VL, c - c0 - (size_t)j * VL) : vset1(0.0f);
     }
     for (size_t r0 = 0; r0 < rows; r0 += SS_CHANNEL_ROWS) {
         size_t r1 = rows - r0 < SS_CHANNEL_ROWS ? rows : r0 + SS_CHANNEL_ROWS;
@@ -122,7 +109,7 @@ static inline __attribute__((always_inline)) void channel_columns(enum channel_t
     }
     for (int j = 0; j < vectors; j++) {
         size_t i = c0 + (size_t)j * VL;
-        st(out + i, vadd(ld(out + i, c - i), total[j]), c - i);
+        vstoren(out + i, vadd(vloadn(out + i, c - i), total[j]), c - i);
     }
 }
 
@@ -164,9 +151,9 @@ static void groupnorm_dx(size_t rows, size_t c, const float *x, const float *dy,
     for (size_t k = 0; k < rows; k++)
         for (size_t i = 0; i < c; i += VL) {
             size_t at = k * c + i, left = c - i;
-            vf centred = vsub(ld(x + at, left), ld(m + i, left));
-            vf rest = vfma(centred, ld(q + i, left), ld(r + i, left));
-            st(dx + at, vfma(ld(dy + at, left), ld(p + i, left), rest), left);
+            vf centred = vsub(vloadn(x + at, left), vloadn(m + i, left));
+            vf rest = vfma(centred, vloadn(q + i, left), vloadn(r + i, left));
+            vstoren(dx + at, vfma(vloadn(dy + at, left), vloadn(p + i, left), rest), left);
         }
 }
 
@@ -242,7 +229,7 @@ static void weightnorm(size_t len, float factor, float eps, const float *w, floa
     float var = dot_centred(len, w, m, w, m, true) / (float)len;
     float s = 1.0f / sqrtf(var * factor + eps);
     for (size_t i = 0; i < len; i += VL)
-        st(what + i, vmul(vsub(ld(w + i, len - i), vset1(m)), vset1(s * gain)), len - i);
+        vstoren(what + i, vmul(vsub(vloadn(w + i, len - i), vset1(m)), vset1(s * gain)), len - i);
     *mean = m;
     *rstd = s;
 }
@@ -257,9 +244,9 @@ static void weightnorm_backward(size_t len, float factor, const float *w, float 
     float d = dot_centred(len, w, mean, dwhat, 0, true), centre = sum(len, dwhat) / (float)len;
     float a = gain * rstd, b = -(gain * d * rstd * rstd * rstd * factor / (float)len);
     for (size_t i = 0; i < len; i += VL) {
-        vf u = vsub(ld(w + i, len - i), vset1(mean)), g = vsub(ld(dwhat + i, len - i), vset1(centre));
+        vf u = vsub(vloadn(w + i, len - i), vset1(mean)), g = vsub(vloadn(dwhat + i, len - i), vset1(centre));
         vf v = vfma(u, vset1(b), vmul(g, vset1(a)));
-        st(dw + i, vadd(ld(dw + i, len - i), v), len - i);
+        vstoren(dw + i, vadd(vloadn(dw + i, len - i), v), len - i);
     }
     if (dgain)
         *dgain += rstd * d;
@@ -269,7 +256,7 @@ static void l2norm(size_t d, const float *x, float *z, float *norm)
 {
     float length = sqrtf(dot(d, x, x));
     for (size_t i = 0; i < d; i += VL)
-        st(z + i, length > 0 ? vdiv(ld(x + i, d - i), vset1(length)) : vset1(0.0f), d - i);
+        vstoren(z + i, length > 0 ? vdiv(vloadn(x + i, d - i), vset1(length)) : vset1(0.0f), d - i);
     if (norm)
         *norm = length;
 }
@@ -278,8 +265,8 @@ static void l2norm_backward(size_t d, const float *z, float norm, const float *d
 {
     float along = dot(d, z, dz);
     for (size_t i = 0; i < d; i += VL) {
-        vf v = vfma(ld(z + i, d - i), vset1(-along), ld(dz + i, d - i));
-        st(dx + i, norm > 0 ? vdiv(v, vset1(norm)) : vset1(0.0f), d - i);
+        vf v = vfma(vloadn(z + i, d - i), vset1(-along), vloadn(dz + i, d - i));
+        vstoren(dx + i, norm > 0 ? vdiv(v, vset1(norm)) : vset1(0.0f), d - i);
     }
 }
 
@@ -287,14 +274,15 @@ static void adam(size_t n, const float k[8], float *w, const float *g, float *m,
 {
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i;
-        vf grad = vmul(ld(g + i, left), vset1(k[SS_ADAM_GRAD]));
-        vf m1 = vfma(ld(m + i, left), vset1(k[SS_ADAM_B1]), vmul(grad, vset1(k[SS_ADAM_1B1])));
-        vf v1 = vfma(ld(v + i, left), vset1(k[SS_ADAM_B2]), vmul(vmul(grad, grad), vset1(k[SS_ADAM_1B2])));
+        vf grad = vmul(vloadn(g + i, left), vset1(k[SS_ADAM_GRAD]));
+        vf m1 = vfma(vloadn(m + i, left), vset1(k[SS_ADAM_B1]), vmul(grad, vset1(k[SS_ADAM_1B1])));
+        vf v1 =
+            vfma(vloadn(v + i, left), vset1(k[SS_ADAM_B2]), vmul(vmul(grad, grad), vset1(k[SS_ADAM_1B2])));
         /* eps holds sqrt(1 - beta2^step) eps and the rate sqrt(1 - beta2^step) / (1 - beta1^step) lr. */
         vf step = vdiv(vmul(m1, vset1(k[SS_ADAM_RATE])), vadd(vsqrt(v1), vset1(k[SS_ADAM_EPS])));
-        st(m + i, m1, left);
-        st(v + i, v1, left);
-        st(w + i, vsub(vmul(ld(w + i, left), vset1(k[SS_ADAM_KEEP])), step), left);
+        vstoren(m + i, m1, left);
+        vstoren(v + i, v1, left);
+        vstoren(w + i, vsub(vmul(vloadn(w + i, left), vset1(k[SS_ADAM_KEEP])), step), left);
     }
 }
 
@@ -302,11 +290,11 @@ static void sgd(size_t n, const ss_sgd *s, float *w, const float *g, float *velo
 {
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i;
-        vf now = ld(w + i, left);
-        vf grad = vfma(now, vset1(s->decay), vmul(ld(g + i, left), vset1(s->grad_scale)));
-        vf vel = vfma(ld(velocity + i, left), vset1(s->momentum), grad);
-        st(velocity + i, vel, left);
-        st(w + i, vfma(vel, vset1(-s->lr), now), left);
+        vf now = vloadn(w + i, left);
+        vf grad = vfma(now, vset1(s->decay), vmul(vloadn(g + i, left), vset1(s->grad_scale)));
+        vf vel = vfma(vloadn(velocity + i, left), vset1(s->momentum), grad);
+        vstoren(velocity + i, vel, left);
+        vstoren(w + i, vfma(vel, vset1(-s->lr), now), left);
     }
 }
 
@@ -314,7 +302,7 @@ static float max_abs(size_t n, const float *x)
 {
     vf most = vset1(0.0f);
     for (size_t i = 0; i < n; i += VL)
-        most = vmax(vabs(ld(x + i, n - i)), most);
+        most = vmax(vabs(vloadn(x + i, n - i)), most);
     float lane[VL], m = 0;
     vstore(lane, most);
     for (size_t j = 0; j < VL; j++)
@@ -325,101 +313,124 @@ static float max_abs(size_t n, const float *x)
 static void axpy(size_t n, float a, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(y + i, vfma(ld(x + i, n - i), vset1(a), ld(y + i, n - i)), n - i);
+        vstoren(y + i, vfma(vloadn(x + i, n - i), vset1(a), vloadn(y + i, n - i)), n - i);
 }
 
 static void ema(size_t n, float a, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL) {
-        vf old = ld(y + i, n - i);
-        st(y + i, vfma(vsub(ld(x + i, n - i), old), vset1(a), old), n - i);
+        vf old = vloadn(y + i, n - i);
+        vstoren(y + i, vfma(vsub(vloadn(x + i, n - i), old), vset1(a), old), n - i);
     }
 }
 
 static void scale_all(size_t n, float a, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(y + i, vmul(ld(x + i, n - i), vset1(a)), n - i);
+        vstoren(y + i, vmul(vloadn(x + i, n - i), vset1(a)), n - i);
 }
 
 static void f16_from_f32(size_t n, const float *x, uint16_t *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        vstore_f16n(y + i, ld(x + i, n - i), n - i);
+        vstore_f16n(y + i, vloadn(x + i, n - i), n - i);
 }
 
 static void f32_from_f16(size_t n, const uint16_t *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(y + i, vload_f16n(x + i, n - i), n - i);
+        vstoren(y + i, vload_f16n(x + i, n - i), n - i);
 }
 
 static void i8_from_f32(size_t n, float step, const float *x, int8_t *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        vstore_i8n(y + i, vdiv(ld(x + i, n - i), vset1(step)), n - i);
+        vstore_i8n(y + i, vdiv(vloadn(x + i, n - i), vset1(step)), n - i);
 }
 
 static void f32_from_i8(size_t n, float step, const int8_t *x, float *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        st(y + i, vmul(vload_i8n(x + i, n - i), vset1(step)), n - i);
+        vstoren(y + i, vmul(vload_i8n(x + i, n - i), vset1(step)), n - i);
+}
+
+/* The part of a window of `size` places from `first` on that lies in 0..end-1. */
+typedef struct window {
+    int low, high;
+} window;
+
+static inline window window_of(int first, int size, int end)
+{
+    return (window){first < 0 ? -first : 0, end - first < size ? end - first : size};
 }
 
 static void maxpool(const ss_maxpool *p, const float *x, float *y, uint8_t *which)
 {
-    size_t c = (size_t)p->c;
-    for (int oh = 0; oh < p->oh; oh++)
+    const size_t c = (size_t)p->c, row = c * (size_t)p->w;
+    float number[15 * 15];
+    for (int k = 0; k < p->size * p->size; k++)
+        number[k] = (float)k;
+    for (int oh = 0; oh < p->oh; oh++) {
+        int top = oh * p->stride - p->pad;
+        window rows = window_of(top, p->size, p->h);
         for (int ow = 0; ow < p->ow; ow++) {
-            size_t out = ((size_t)oh * (size_t)p->ow + (size_t)ow) * c;
-            int top = oh * p->stride - p->pad, side = ow * p->stride - p->pad;
-            int r0 = top < 0 ? -top : 0, r1 = p->h - top < p->size ? p->h - top : p->size;
-            int s0 = side < 0 ? -side : 0, s1 = p->w - side < p->size ? p->w - side : p->size;
+            int side = ow * p->stride - p->pad;
+            window columns = window_of(side, p->size, p->w);
+            const float *corner = x + (size_t)(top + rows.low) * row + (size_t)(side + columns.low) * c;
             for (size_t i = 0; i < c; i += VL) {
-                vf best = vset1(-INFINITY), tap = vset1((float)(r0 * p->size + s0));
-                for (int r = r0; r < r1; r++)
-                    for (int s = s0; s < s1; s++) {
-                        size_t at = ((size_t)(top + r) * (size_t)p->w + (size_t)(side + s)) * c + i;
-                        vf v = ld(x + at, c - i);
-                        tap = vselect_gt(v, best, vset1((float)(r * p->size + s)), tap);
+                vf best = vset1(-INFINITY), tap = vset1(number[rows.low * p->size + columns.low]);
+                const float *line = corner + i;
+                for (int r = rows.low; r < rows.high; r++, line += row) {
+                    const float *at = line;
+                    for (int s = columns.low; s < columns.high; s++, at += c) {
+                        vf v = vloadn(at, c - i);
+                        tap = vselect_gt(v, best, vset1(number[r * p->size + s]), tap);
                         best = vmax(v, best);
                     }
-                st(y + out + i, best, c - i);
+                }
+                vstoren(y + i, best, c - i);
                 if (which)
-                    vstore_u8n(which + out + i, tap, c - i);
+                    vstore_u8n(which + i, tap, c - i);
             }
+            y += c;
+            which += which ? c : 0;
         }
+    }
 }
 
+/* A place of the input takes from its windows in their order: each row gathers from the rows of windows over
+ * it. */
 static void maxpool_backward(const ss_maxpool *p, const float *dy, const uint8_t *which, const float *gate,
                              float *dx)
 {
-    size_t c = (size_t)p->c;
-    for (int h = 0; h < p->h; h++)
-        for (int w = 0; w < p->w; w++) {
-            size_t at = ((size_t)h * (size_t)p->w + (size_t)w) * c;
-            /* Windows that hold this pixel: oh * stride - pad <= h < oh * stride - pad + size. */
-            int first_h = h + p->pad - p->size + 1, first_w = w + p->pad - p->size + 1;
-            int oh0 = first_h <= 0 ? 0 : (first_h + p->stride - 1) / p->stride,
-                oh1 = (h + p->pad) / p->stride;
-            int ow0 = first_w <= 0 ? 0 : (first_w + p->stride - 1) / p->stride,
-                ow1 = (w + p->pad) / p->stride;
-            oh1 = oh1 < p->oh ? oh1 : p->oh - 1;
-            ow1 = ow1 < p->ow ? ow1 : p->ow - 1;
-            for (size_t i = 0; i < c; i += VL) {
-                vf v = vset1(0.0f);
-                for (int oh = oh0; oh <= oh1; oh++)
-                    for (int ow = ow0; ow <= ow1; ow++) {
-                        size_t out = ((size_t)oh * (size_t)p->ow + (size_t)ow) * c + i;
-                        int tap = (h + p->pad - oh * p->stride) * p->size + w + p->pad - ow * p->stride;
-                        vf won =
-                            vkeep_eq(vload_u8n(which + out, c - i), vset1((float)tap), ld(dy + out, c - i));
-                        v = vadd(v, won);
+    const size_t c = (size_t)p->c, row = c * (size_t)p->w, out_row = c * (size_t)p->ow;
+    float number[15 * 15];
+    for (int k = 0; k < p->size * p->size; k++)
+        number[k] = (float)k;
+    for (int h = 0; h < p->h; h++, dx += row, gate += gate ? row : 0)
+        for (size_t i = 0; i < c; i += VL) {
+            for (int w = 0; w < p->w; w++)
+                vstoren(dx + (size_t)w * c + i, vset1(0.0f), c - i);
+            int first = h + p->pad - p->size + 1, last = (h + p->pad) / p->stride;
+            int oh = first <= 0 ? 0 : (first + p->stride - 1) / p->stride;
+            for (; oh <= last && oh < p->oh; oh++) {
+                const int r = h + p->pad - oh * p->stride;
+                size_t out = (size_t)oh * out_row + i;
+                for (int ow = 0, side = -p->pad; ow < p->ow; ow++, side += p->stride, out += c) {
+                    vf won = vload_u8n(which + out, c - i), v = vloadn(dy + out, c - i);
+                    window columns = window_of(side, p->size, p->w);
+                    for (int s = columns.low; s < columns.high; s++) {
+                        float *at = dx + (size_t)(side + s) * c + i;
+                        vstoren(at, vadd(vloadn(at, c - i), vkeep_eq(won, vset1(number[r * p->size + s]), v)),
+                                c - i);
                     }
-                if (gate)
-                    v = vgate(ld(gate + at + i, c - i), v);
-                st(dx + at + i, v, c - i);
+                }
             }
+            if (gate)
+                for (int w = 0; w < p->w; w++) {
+                    float *at = dx + (size_t)w * c + i;
+                    vstoren(at, vgate(vloadn(gate + (size_t)w * c + i, c - i), vloadn(at, c - i)), c - i);
+                }
         }
 }
 
@@ -429,8 +440,8 @@ static void avgpool(size_t pixels, size_t c, const float *x, float *y)
     for (size_t i = 0; i < c; i += VL) {
         vf v = vset1(0.0f);
         for (size_t k = 0; k < pixels; k++)
-            v = vadd(v, ld(x + k * c + i, c - i));
-        st(y + i, vmul(v, vset1(share)), c - i);
+            v = vadd(v, vloadn(x + k * c + i, c - i));
+        vstoren(y + i, vmul(v, vset1(share)), c - i);
     }
 }
 
@@ -439,10 +450,70 @@ static void avgpool_backward(size_t pixels, size_t c, const float *dy, const flo
     float share = 1.0f / (float)pixels;
     for (size_t k = 0; k < pixels; k++)
         for (size_t i = 0; i < c; i += VL) {
-            vf v = vmul(ld(dy + i, c - i), vset1(share));
+            vf v = vmul(vloadn(dy + i, c - i), vset1(share));
             if (gate)
-                v = vgate(ld(gate + k * c + i, c - i), v);
-            st(dx + k * c + i, v, c - i);
+                v = vgate(vloadn(gate + k * c + i, c - i), v);
+            vstoren(dx + k * c + i, v, c - i);
+        }
+}
+
+/*
+ * Rows (at most 16) of length taps * channels, as [channel][tap], to [tap][channel][16 rows], absent rows 0;
+ * and that added back to the rows. to_step: floats between taps on the packed side.
+ */
+static void pack_rows(const float *from, size_t row, size_t rows, size_t taps, size_t channels, float *to,
+                      size_t to_step)
+{
+    size_t len = taps * channels;
+    for (size_t o = 0; o < SS_PANEL; o += VL)
+        for (size_t k = 0, tap = 0, c = 0; k < len; k += VL) {
+            vf block[VL];
+            for (size_t i = 0; i < VL; i++)
+                block[i] = o + i < rows ? vloadn(from + (o + i) * row + k, len - k) : vset1(0.0f);
+            vtranspose(block);
+            for (size_t j = 0; j < VL && k + j < len; j++) {
+                vstore(to + tap * to_step + c * SS_PANEL + o, block[j]);
+                if (++tap == taps) {
+                    tap = 0;
+                    c++;
+                }
+            }
+        }
+}
+
+static void unpack_rows_add(const float *from, size_t from_step, size_t rows, size_t taps, size_t channels,
+                            float *to, size_t row)
+{
+    size_t len = taps * channels;
+    for (size_t o = 0; o < rows; o += VL)
+        for (size_t k = 0, tap = 0, c = 0; k < len; k += VL) {
+            vf block[VL];
+            for (size_t j = 0; j < VL; j++) {
+                block[j] = k + j < len ? vload(from + tap * from_step + c * SS_PANEL + o) : vset1(0.0f);
+                if (++tap == taps) {
+                    tap = 0;
+                    c++;
+                }
+            }
+            vtranspose(block);
+            for (size_t i = 0; i < VL && o + i < rows; i++) {
+                float *p = to + (o + i) * row + k;
+                vstoren(p, vadd(vloadn(p, len - k), block[i]), len - k);
+            }
+        }
+}
+
+/* [rows][16] to [16][rows to 16]: a square of 16 x 16 of which `columns` rows are wanted. */
+static void turn(const float *from, size_t columns, float *to)
+{
+    for (size_t a = 0; a < SS_PANEL; a += VL)
+        for (size_t b = 0; b < columns; b += VL) {
+            vf block[VL];
+            for (size_t i = 0; i < VL; i++)
+                block[i] = vload(from + (a + i) * SS_PANEL + b);
+            vtranspose(block);
+            for (size_t i = 0; i < VL && b + i < columns; i++)
+                vstore(to + (b + i) * SS_PANEL + a, block[i]);
         }
 }
 
@@ -454,6 +525,7 @@ static void avgpool_backward(size_t pixels, size_t c, const float *dy, const flo
     .adam = adam, .sgd = sgd, .dot = dot, .max_abs = max_abs, .axpy = axpy, .ema = ema, .scale = scale_all,  \
     .f16_from_f32 = f16_from_f32, .f32_from_f16 = f32_from_f16, .i8_from_f32 = i8_from_f32,                  \
     .f32_from_i8 = f32_from_i8, .maxpool = maxpool, .maxpool_backward = maxpool_backward,                    \
-    .avgpool = avgpool, .avgpool_backward = avgpool_backward
+    .pack_rows = pack_rows, .unpack_rows_add = unpack_rows_add, .turn = turn, .avgpool = avgpool,            \
+    .avgpool_backward = avgpool_backward
 
 #endif

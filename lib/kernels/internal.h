@@ -63,6 +63,14 @@ typedef struct ss_dw_tile {
 typedef struct ss_kernel_table {
     void (*conv)(const ss_conv_tile *t); /* NULL: the plain loops of scalar.c */
     void (*dw)(const ss_dw_tile *t);
+    /* Weights [rows <= 16][channels][taps] to [taps][channels][16], taps to_step floats apart; and that added
+     * back. */
+    void (*pack_rows)(const float *from, size_t row, size_t rows, size_t taps, size_t channels, float *to,
+                      size_t to_step);
+    void (*unpack_rows_add)(const float *from, size_t from_step, size_t rows, size_t taps, size_t channels,
+                            float *to, size_t row);
+    void (*turn)(const float *from, size_t columns,
+                 float *to); /* the transpose of [16][16], its first rows */
     void (*relu)(size_t n, const float *x, float *y);
     void (*relu_backward)(size_t n, const float *y, const float *dy, float *dx);
     void (*affine)(size_t rows, size_t c, const float *x, const float *scale, const float *shift,

@@ -23,7 +23,7 @@ typedef struct tile_entry {
     void (*run)(const void *t, int first, int panel);
 } tile_entry;
 
-ALWAYS_INLINE void conv_steps(int m, int v, int steps, const float *const *x, const float *const *w, int k,
+ALWAYS_INLINE void conv_steps(int m, int v, int steps, const float *const *x, ptrdiff_t at, const float **w,
                               vf (*acc)[MOST_VECTORS])
 {
     vf b[4][MOST_VECTORS];
@@ -31,16 +31,19 @@ ALWAYS_INLINE void conv_steps(int m, int v, int steps, const float *const *x, co
     for (int u = 0; u < steps; u++)
 #pragma GCC unroll 8
         for (int j = 0; j < v; j++)
-            b[u][j] = vload(w[j / PV] + (k + u) * SS_PANEL + j % PV * VL);
+            b[u][j] = vload(w[j / PV] + u * SS_PANEL + j % PV * VL);
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++)
 #pragma GCC unroll 4
         for (int u = 0; u < steps; u++) {
-            vf a = vset1(x[i][k + u]);
+            vf a = vset1(x[i][at + u]);
 #pragma GCC unroll 8
             for (int j = 0; j < v; j++)
                 acc[i][j] = vfma(a, b[u][j], acc[i][j]);
         }
+#pragma GCC unroll 8
+    for (int j = 0; j < v / PV; j++)
+        w[j] += steps * SS_PANEL;
 }
 
 ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, int v)
@@ -51,21 +54,22 @@ ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, i
 #pragma GCC unroll 8
         for (int j = 0; j < v; j++)
             acc[i][j] = vset1(0.0f);
-    for (int q = 0; q < t->segments; q++) {
-        const float *x[MOST_ROWS], *w[MOST_VECTORS];
+    const float *x[MOST_ROWS];
 #pragma GCC unroll 32
-        for (int i = 0; i < m; i++)
-            x[i] = t->x + t->in[first + i] + t->segment[q].x;
+    for (int i = 0; i < m; i++)
+        x[i] = t->x + t->in[first + i];
+    for (int q = 0; q < t->segments; q++) {
+        const float *w[MOST_VECTORS];
 #pragma GCC unroll 8
         for (int j = 0; j < v / PV; j++)
             w[j] = t->w + (size_t)(panel + j) * t->panel_stride + t->segment[q].w;
         const int steps = STEPS(m, v);
-        int k = 0, len = t->segment[q].len;
-        for (; k + steps <= len; k += steps)
-            conv_steps(m, v, steps, x, w, k, acc);
+        ptrdiff_t at = t->segment[q].x, end = at + t->segment[q].len;
+        for (; at + steps <= end; at += steps)
+            conv_steps(m, v, steps, x, at, w, acc);
         if (steps > 1)
-            for (; k < len; k++)
-                conv_steps(m, v, 1, x, w, k, acc);
+            for (; at < end; at++)
+                conv_steps(m, v, 1, x, at, w, acc);
     }
     const vf zero = vset1(0.0f);
 #pragma GCC unroll 8
@@ -118,7 +122,32 @@ static void conv_tile(const ss_conv_tile *t)
     }
 }
 
-/* Rows of x that lie side by side, or each at its own place: the compiler sees one of the two. */
+/* Over the pixels. Rows of x lie side by side or each apart, all lanes are there or not: constants to the
+ * compiler. */
+ALWAYS_INLINE void dw_pixels(const ss_dw_tile *t, const float *const *row, const float *dy, size_t lanes,
+                             int m, int v, bool apart, bool whole, vf (*acc)[MOST_VECTORS])
+{
+    for (int a = 0; a < t->count[0]; a++)
+        for (int b = 0; b < t->count[1]; b++) {
+            ptrdiff_t xi = a * t->x_step[0] + b * t->x_step[1];
+            const float *yi = dy + a * t->y_step[0] + b * t->y_step[1];
+            for (int k = 0; k < t->count[2]; k++, xi += t->x_step[2], yi += t->y_step[2]) {
+                vf g[MOST_VECTORS];
+#pragma GCC unroll 8
+                for (int j = 0; j < v; j++)
+                    g[j] = whole ? vload(yi + j * VL)
+                                 : vloadn(yi + j * VL, lanes > (size_t)j * VL ? lanes - (size_t)j * VL : 0);
+#pragma GCC unroll 32
+                for (int i = 0; i < m; i++) {
+                    vf s = vset1(apart ? row[i][xi] : row[0][xi + i]);
+#pragma GCC unroll 8
+                    for (int j = 0; j < v; j++)
+                        acc[i][j] = vfma(s, g[j], acc[i][j]);
+                }
+            }
+        }
+}
+
 ALWAYS_INLINE void dw_mv(const ss_dw_tile *t, int first, int panel, int m, int v, bool apart)
 {
     vf acc[MOST_ROWS][MOST_VECTORS];
@@ -132,24 +161,10 @@ ALWAYS_INLINE void dw_mv(const ss_dw_tile *t, int first, int panel, int m, int v
     }
     const size_t lanes = (size_t)(t->channels - panel * SS_PANEL);
     const float *dy = t->dy + panel * SS_PANEL;
-    for (int a = 0; a < t->count[0]; a++)
-        for (int b = 0; b < t->count[1]; b++) {
-            ptrdiff_t xi = a * t->x_step[0] + b * t->x_step[1];
-            const float *yi = dy + a * t->y_step[0] + b * t->y_step[1];
-            for (int k = 0; k < t->count[2]; k++, xi += t->x_step[2], yi += t->y_step[2]) {
-                vf g[MOST_VECTORS];
-#pragma GCC unroll 8
-                for (int j = 0; j < v; j++)
-                    g[j] = vloadn(yi + j * VL, lanes > (size_t)j * VL ? lanes - (size_t)j * VL : 0);
-#pragma GCC unroll 32
-                for (int i = 0; i < m; i++) {
-                    vf s = vset1(apart ? row[i][xi] : row[0][xi + i]);
-#pragma GCC unroll 8
-                    for (int j = 0; j < v; j++)
-                        acc[i][j] = vfma(s, g[j], acc[i][j]);
-                }
-            }
-        }
+    if (lanes >= (size_t)v * VL)
+        dw_pixels(t, row, dy, lanes, m, v, apart, true, acc);
+    else
+        dw_pixels(t, row, dy, lanes, m, v, apart, false, acc);
 #pragma GCC unroll 8
     for (int j = 0; j < v; j++) {
         float *dw =

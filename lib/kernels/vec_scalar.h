@@ -16,6 +16,7 @@ static inline vf vload(const float *p)
     return *p;
 }
 
+/* The first n lanes, all if there are more; the others 0. */
 static inline vf vloadn(const float *p, size_t n)
 {
     return n ? *p : 0.0f;
@@ -124,6 +125,11 @@ static inline void vstore_f16n(uint16_t *p, vf v, size_t n)
 {
     if (n)
         *p = ss_f32_to_f16(v);
+}
+
+/* Row i, column j of VL x VL lanes goes to row j, column i. */
+static inline void vtranspose(vf r[VL])
+{
 }
 
 #endif

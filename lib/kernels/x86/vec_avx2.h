@@ -10,10 +10,11 @@
 #define VL 8
 typedef __m256 vf;
 
+/* n < VL lanes. */
 static inline __m256i vmask(size_t n)
 {
     static const int32_t ones[2 * VL] = {-1, -1, -1, -1, -1, -1, -1, -1};
-    return _mm256_loadu_si256((const __m256i *)(ones + VL - (n < VL ? n : VL)));
+    return _mm256_loadu_si256((const __m256i *)(ones + VL - n));
 }
 
 static inline vf vload(const float *p)
@@ -108,8 +109,12 @@ static inline void vstore_bytes(void *p, __m256i v, size_t n)
 {
     __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     w = _mm_shuffle_epi8(w, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, -1, -1, -1, -1, -1, -1, -1, -1));
-    uint64_t b = (uint64_t)_mm_cvtsi128_si64(w);
-    memcpy(p, &b, n < VL ? n : VL);
+    if (n >= VL) {
+        _mm_storel_epi64(p, w);
+    } else {
+        uint64_t b = (uint64_t)_mm_cvtsi128_si64(w);
+        memcpy(p, &b, n);
+    }
 }
 
 static inline vf vload_u8n(const uint8_t *p, size_t n)
@@ -136,16 +141,45 @@ static inline void vstore_i8n(int8_t *p, vf v, size_t n)
 
 static inline vf vload_f16n(const uint16_t *p, size_t n)
 {
+    if (n >= VL)
+        return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
     uint16_t b[VL] = {0};
-    memcpy(b, p, 2 * (n < VL ? n : VL));
+    memcpy(b, p, 2 * n);
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)b));
 }
 
 static inline void vstore_f16n(uint16_t *p, vf v, size_t n)
 {
-    uint16_t b[VL];
-    _mm_storeu_si128((__m128i *)b, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    memcpy(p, b, 2 * (n < VL ? n : VL));
+    __m128i h = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    if (n >= VL) {
+        _mm_storeu_si128((__m128i *)p, h);
+    } else {
+        uint16_t b[VL];
+        _mm_storeu_si128((__m128i *)b, h);
+        memcpy(p, b, 2 * n);
+    }
+}
+
+static inline void vtranspose(vf r[VL])
+{
+    vf a[VL], b[VL];
+#pragma GCC unroll 4
+    for (int i = 0; i < VL; i += 2) {
+        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < VL; i += 4) {
+        b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+    }
 }
 
 #endif
