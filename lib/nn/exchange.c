@@ -102,43 +102,42 @@ static int read_stem(ss_st *s, const ss_st_tensor *t, const ss_param *p, float *
     return rc;
 }
 
+/* Dtype and shape of a tensor that is to be taken over. */
+static int check_param(const ss_param *p, const ss_st_tensor *t, int width, ss_err *e)
+{
+    char found[128], want[128];
+    if (!is_float(t))
+        return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected floating point", p->name, t->type);
+    if (!strcmp(p->name, "conv1.weight") || has_shape(t, p))
+        return SS_OK;
+    ss_st_tensor w = {.type = t->type, .rank = p->rank};
+    for (int i = 0; i < p->rank; i++)
+        w.dim[i] = p->dim[i];
+    return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected %s for width %d", p->name,
+                      ss_st_shape_text(t, found, sizeof found), ss_st_shape_text(&w, want, sizeof want),
+                      width);
+}
+
 static int read_param(ss_model *m, const ss_param *p, ss_st *s, ss_import_note *note, ss_err *e)
 {
     const ss_st_tensor *t = ss_st_find(s, p->name);
-    char shape[128];
-    int rc;
-    if (is_fc(p->name) && note->fresh_fc)
-        return SS_OK;
-    if (!is_float(t))
-        return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected floating point", p->name, t->type);
-    note->converted += t->dtype != SS_DTYPE_F32;
     float *to = m->value + p->offset;
-    if (!strcmp(p->name, "conv1.weight")) {
-        rc = read_stem(s, t, p, to, e);
-    } else if (!has_shape(t, p)) {
-        char want[128];
-        ss_st_tensor w = {.type = t->type, .rank = p->rank};
-        for (int i = 0; i < p->rank; i++)
-            w.dim[i] = p->dim[i];
-        return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected %s for width %d", p->name,
-                          ss_st_shape_text(t, shape, sizeof shape), ss_st_shape_text(&w, want, sizeof want),
-                          m->config.width);
-    } else {
-        rc = ss_st_read_f32(s, t, to, e);
-    }
     bool variance = ends_in(p->name, ".running_var");
+    int rc = strcmp(p->name, "conv1.weight") ? ss_st_read_f32(s, t, to, e) : read_stem(s, t, p, to, e);
     for (size_t i = 0; i < p->count && rc == SS_OK; i++)
         if (!isfinite(to[i]) || (variance && to[i] < 0))
             rc = ss_err_set(e, SS_EUNFIT, "value %zu of tensor '%s' is %g", i, p->name, (double)to[i]);
+    note->converted += t->dtype != SS_DTYPE_F32;
     return rc;
 }
 
-static int import(ss_model **to, ss_st *s, const ss_model_config *c, uint64_t seed, ss_import_note *note,
-                  ss_err *e)
+int ss_model_import_from(ss_model **to, ss_st *s, const ss_model_config *c, uint64_t seed,
+                         ss_import_note *note, ss_err *e)
 {
     ss_model_config own = *c;
     const ss_st_tensor *stem = ss_st_find(s, "conv1.weight");
     char shape[128];
+    *to = NULL;
     if (!stem)
         return ss_err_set(e, SS_EUNFIT, "not the state dict of a ResNet-18: no tensor 'conv1.weight'");
     if (stem->rank != 4 || stem->dim[0] > 256 || stem->dim[1] < 1 || stem->dim[1] > 1024 ||
@@ -162,13 +161,21 @@ static int import(ss_model **to, ss_st *s, const ss_model_config *c, uint64_t se
     if (rc < 0)
         return rc;
     rc = check_names(list, s, e);
-    note->fresh_fc = !has_shape(ss_st_find(s, "fc.weight"), ss_model_find(list, "fc.weight")) ||
-                     !has_shape(ss_st_find(s, "fc.bias"), ss_model_find(list, "fc.bias"));
+    const ss_param *fc = ss_model_find(list, "fc.weight"), *bias = ss_model_find(list, "fc.bias");
+    note->fresh_fc = !has_shape(ss_st_find(s, "fc.weight"), fc) || !has_shape(ss_st_find(s, "fc.bias"), bias);
+    for (int i = 0; rc == SS_OK && i < list->nparam; i++)
+        if (!is_fc(list->param[i].name) || !note->fresh_fc)
+            rc = check_param(&list->param[i], ss_st_find(s, list->param[i].name), own.width, e);
     ss_model_free(list);
     if (rc == SS_OK)
         rc = ss_model_create(to, &own, seed, e);
     for (int i = 0; rc == SS_OK && i < (*to)->nparam; i++)
-        rc = read_param(*to, &(*to)->param[i], s, note, e);
+        if (!is_fc((*to)->param[i].name) || !note->fresh_fc)
+            rc = read_param(*to, &(*to)->param[i], s, note, e);
+    if (rc < 0) {
+        ss_model_free(*to);
+        *to = NULL;
+    }
     return rc;
 }
 
@@ -182,13 +189,9 @@ int ss_model_import(ss_model **m, const char *path, const ss_model_config *c, ui
     if (rc == SS_OK)
         rc = ss_st_check(s, e); /* one of ours must be whole too */
     if (rc >= 0) {
-        rc = import(m, s, c, seed, &own, e);
+        rc = ss_model_import_from(m, s, c, seed, &own, e);
         if (rc < 0)
             ss_err_prefix(e, "cannot import '%s'", path);
-    }
-    if (rc < 0) {
-        ss_model_free(*m);
-        *m = NULL;
     }
     ss_st_close(&s);
     if (note)

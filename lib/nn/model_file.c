@@ -134,14 +134,9 @@ static int read_mixture(ss_model *m, ss_st *s, const ss_st_tensor *t, ss_err *e)
     return ss_st_read(s, t, m->mixture, e);
 }
 
-static int read_model(ss_model **to, ss_st *s, ss_err *e)
+static int read_values(ss_model *m, ss_st *s, ss_err *e)
 {
-    ss_model_config c;
-    int rc = read_config(s, &c, e);
-    if (rc < 0 || (rc = ss_model_lay_out(to, &c, e)) < 0)
-        return rc;
-    ss_model *m = *to;
-    int known = 0;
+    int rc = SS_OK, known = 0;
     for (int i = 0; i < m->nparam && rc == SS_OK; i++, known++)
         rc = match(&m->param[i], ss_st_find(s, m->param[i].name), e);
     const ss_st_tensor *mixture = ss_st_find(s, MIXTURE);
@@ -168,6 +163,23 @@ static int read_model(ss_model **to, ss_st *s, ss_err *e)
     return rc < 0 ? rc : check_finite(m, e);
 }
 
+int ss_model_read(ss_model **to, ss_st *s, ss_err *e)
+{
+    ss_model_config c;
+    ss_model *m = NULL;
+    *to = NULL;
+    int rc = read_config(s, &c, e);
+    if (rc == SS_OK)
+        rc = ss_model_lay_out(&m, &c, e);
+    if (rc == SS_OK)
+        rc = read_values(m, s, e);
+    if (rc == SS_OK)
+        *to = m;
+    else
+        ss_model_free(m);
+    return rc;
+}
+
 int ss_model_load(ss_model **m, const char *path, ss_err *e)
 {
     ss_st *s;
@@ -175,14 +187,10 @@ int ss_model_load(ss_model **m, const char *path, ss_err *e)
     int rc = ss_st_open(&s, path, e);
     if (rc < 0 || (rc = ss_st_check(s, e)) < 0)
         goto out;
-    rc = read_model(m, s, e);
+    rc = ss_model_read(m, s, e);
     if (rc < 0)
         ss_err_prefix(e, "cannot load '%s'", path);
 out:
-    if (rc < 0) {
-        ss_model_free(*m);
-        *m = NULL;
-    }
     ss_st_close(&s);
     return rc;
 }
