@@ -670,12 +670,14 @@ static int one(const ss_record *rec, const ss_header *h, uint64_t index, ss_err 
 static int pass(source *s, ss_err *e)
 {
     bool lines = !opt_stream && !opt_npy && !opt_count && !opt_latency;
+    bool begun = false;
     const ss_record *rec;
     int rc = opt_npy ? npy_open(e) : opt_latency ? latency_open(e) : SS_OK;
     if (lines)
         setvbuf(stdout, NULL, _IOLBF, 65536); /* a line that is done is not held back */
     while (!rc && (rc = source_open(s, e)) > 0) {
         rc = begin(s, lines, e);
+        begun = true;
         while (!rc && s->index < slice_to && (rc = source_next(s, &rec, e)) > 0)
             rc = s->index > slice_from ? one(rec, s->h, s->index - 1, e) : SS_OK;
         if (s->index >= slice_to)
@@ -685,9 +687,9 @@ static int pass(source *s, ss_err *e)
         rc = tool_writer_finish(&out, rc, e);
     else if (opt_npy)
         rc = npy_close(rc, e);
-    else if (opt_count && !rc)
+    else if (opt_count && begun) /* also of what came before a damage */
         print_count();
-    else if (opt_latency && !rc)
+    else if (opt_latency && begun)
         latency_print();
     ss_free(waits);
     ss_header_clear(&first_header);

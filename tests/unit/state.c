@@ -208,7 +208,7 @@ START_TEST(replaced_as_a_whole)
     ck_assert_int_eq(ss_state_put_seq(s, "x", 0, 0, &e), SS_OK);
     pid_t pid = fork();
     if (!pid) {
-        for (uint64_t i = 1; i < 3000; i++)
+        for (uint64_t i = 1; i < 500; i++)
             if (ss_state_put_seq(s, "x", i, (double)(i * 1000), &e))
                 _exit(1);
         _exit(0);

@@ -37,6 +37,10 @@ status 0 ss-cat --count "$g/every-type.sst" "$g/every-flag.sst"
 [ "$(cat out)" = 27 ] || fail '--count'
 status 0 ss-cat --count --slice=1:5 "$g/every-type.sst"
 [ "$(cat out)" = 4 ] || fail '--count --slice'
+status 4 ss-cat --count "$SS_SRC/tests/golden/bad/4-no-end.sst"
+[ "$(cat out)" = 3 ] || fail '--count of a truncated stream'
+status 3 ss-cat --count nowhere.sst
+[ ! -s out ] || fail '--count of nothing'
 status 0 ss-cat --count --json "$g/every-type.sst"
 [ "$(cat out)" = '{"records":11,"payload_bytes":122,"lost":41,"types":{"data":1,"gap":1,"result":1,"ack":1,"resume":1,"gradient":1,"delta":1,"mixture":1,"keepalive":1,"200":1,"255":1}}' ] || fail '--count --json'
 status 0 ss-cat --json --data "$g/header.sst" "$g/every-flag.sst"
