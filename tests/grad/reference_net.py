@@ -162,4 +162,5 @@ def main():
             print("%-6s loss, SGD  %s" % (norm, " ".join("%.4f" % v for v in exact[7])))
 
 
-main()
+if __name__ == "__main__":
+    main()
