@@ -13,7 +13,7 @@
 #include "io/atomic.h"
 #include "io/json.h"
 #include "nn/exchange.h"
-#include "nn/layers.h"
+#include "nn/layers_internal.h"
 
 static const char default_width[] = "1/4", default_norm[] = "weight";
 static const char *opt_width = default_width, *opt_norm = default_norm;

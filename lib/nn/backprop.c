@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "nn/layers.h"
+#include "nn/layers_internal.h"
 
 /* What training holds for a unit. Group norm keeps the bare convolution's output; what the ReLU lets through
  * serves the others, since all in front of it is linear in the folded weights. */

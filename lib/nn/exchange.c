@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 #include "io/safetensors.h"
-#include "nn/layers.h"
+#include "nn/layers_internal.h"
 #include "nn/model_internal.h"
 
 /* import */

@@ -1,4 +1,4 @@
-#include "nn/layers.h"
+#include "nn/layers_internal.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "nn/layers.h"
+#include "nn/layers_internal.h"
 
 /* Windows that go through the layers together: enough rows for the small last layers, few enough that the
  * activations of the first ones stay in the cache. No result depends on it. */

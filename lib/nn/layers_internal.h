@@ -7,8 +7,8 @@
  * (group norm; the batch norm of a training step, whose convolution's output is wanted for its statistics)
  * runs behind it.
  */
-#ifndef SS_NN_LAYERS_H
-#define SS_NN_LAYERS_H
+#ifndef SS_NN_LAYERS_INTERNAL_H
+#define SS_NN_LAYERS_INTERNAL_H
 
 #include "../kernels/kernels.h"
 #include "model.h"
@@ -61,9 +61,10 @@ typedef struct ss_ready {
 } ss_ready;
 
 /**
- * Weights as they multiply the input at inference, w [cout][cin][kh][kw]; bias [cout], not touched by group
- * norm. row_mean, row_rstd [cout]: of the standardisation; for batch norm row_rstd alone, 1 /
- * sqrt(running_var + eps).
+ * Weights as they multiply the input at inference.
+ *   w [cout][cin][kh][kw]   bias [cout]: not touched by group norm
+ *   row_mean, row_rstd [cout]: of the standardisation; batch norm: row_rstd alone, 1 / sqrt(running_var +
+ * eps)
  */
 void ss_unit_fold(const ss_layers *l, const ss_model *m, int unit, float *w, float *bias, float *row_mean,
                   float *row_rstd);
