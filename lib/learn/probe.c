@@ -13,7 +13,7 @@ const double ss_probe_strengths[SS_PROBE_GRID] = {1e-4, 3.1622776601683795e-4, 1
 
 /* On the gradient of the mean loss. One of 1e-4 left choices of the grid to chance. */
 #define TOLERANCE      1e-7
-#define GRID_TOLERANCE 1e-6
+#define GRID_TOLERANCE 1e-5
 
 /*
  * Matrices go through one product, c [4 m][4 n] = sum_p a_p b_p^T, whose operands lie in panels of four
