@@ -149,7 +149,7 @@ static int parse_number(const char *text, const char *what, double min, double m
 
 int tool_parse_int(const char *text, const char *what, double min, double max, int *out, ss_err *e)
 {
-    double v;
+    double v = 0;
     int rc = parse_number(text, what, fmax(min, -2147483647.0), fmin(max, 2147483647.0), true, &v, e);
     if (rc == SS_OK)
         *out = (int)v;
@@ -416,7 +416,7 @@ int tool_finish(int rc, const ss_err *e)
     if (rc < 0 && e && e->text[0])
         tool_error("%s", e->text);
     bool bad = ferror(stdout);
-    if (fclose(stdout) && errno != EBADF)
+    if (fclose(stdout))
         bad = true;
     if (bad) {
         /* stdout is closed: message() must not flush it again. */

@@ -33,10 +33,8 @@ for way in truncate damage; do
             mv out part.sst
             status 4 ss-cat --check part.sst
             matches err truncated
-            # shellcheck disable=SC2086
-            $command "$file" >whole.sst
-            n=$(ss-cat --count part.sst 2>/dev/null || true)
-            [ "${n:-0}" -ge 1 ] || fail "$way: $command delivered nothing"
+            n=$(ss-cat part.sst 2>/dev/null | grep -c ' data ')
+            [ "$n" -ge 1 ] || fail "$way: $command delivered nothing"
             ;;
         esac
     done
