@@ -125,7 +125,7 @@ static float step_of(const float *x, size_t n)
     return top > 0 ? fmaxf(top / 127, 1e-37f) : 1.0f;
 }
 
-static int unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
+int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
 {
     float step = ss_attr_f32(&rec->attrs, SS_ATTR_SCALE, 0);
     switch (rec->dtype) {
@@ -146,23 +146,22 @@ static int unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
     }
 }
 
-/* Payload of `rec` from x, in the dtype asked for. */
-static void pack(ss_record *rec, int cut, const float *x)
+void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, const float *x, void *payload)
 {
     uint32_t dim[3];
-    size_t n = u.volume[cut];
-    ss_model_cut_shape(&u.model->config, cut, dim);
+    ss_model_cut_shape(c, cut, dim);
+    size_t n = (size_t)dim[0] * dim[1] * dim[2];
     rec->rank = cut == SS_CUT_INPUT ? 2 : cut == SS_CUT_EMBEDDING ? 1 : 3;
     memcpy(rec->dim, cut == SS_CUT_INPUT ? dim + 1 : dim, rec->rank * sizeof *dim);
-    rec->dtype = (uint8_t)u.dtype;
-    rec->size = n * ss_dtype_size(u.dtype);
-    rec->data = u.dtype == SS_DTYPE_F32 ? (const void *)x : u.payload;
+    rec->dtype = (uint8_t)dtype;
+    rec->size = n * ss_dtype_size(dtype);
+    rec->data = dtype == SS_DTYPE_F32 ? (const void *)x : payload;
     ss_attr_clear(&rec->attrs, SS_ATTR_SCALE);
-    if (u.dtype == SS_DTYPE_F16) {
-        ss_f16_from_f32(n, x, u.payload);
-    } else if (u.dtype == SS_DTYPE_I8) {
+    if (dtype == SS_DTYPE_F16) {
+        ss_f16_from_f32(n, x, payload);
+    } else if (dtype == SS_DTYPE_I8) {
         float step = step_of(x, n);
-        ss_i8_from_f32(n, step, x, u.payload);
+        ss_i8_from_f32(n, step, x, payload);
         ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, step);
     }
 }
@@ -184,7 +183,7 @@ static int flush(ss_err *e)
     for (int i = 0; i < n && rc == SS_OK; i++) {
         ss_record *rec = &u.record[i];
         const float *x = u.out + (size_t)i * u.volume[u.until];
-        pack(rec, u.until, x);
+        runner_pack(&u.model->config, rec, u.until, u.dtype, x, u.payload);
         ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)u.until);
         if (u.until > u.from)
             ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, u.model->generation);
@@ -233,11 +232,11 @@ static int find_cuts(const ss_record *rec, int *from, int *until, ss_err *e)
     return SS_OK;
 }
 
-static int check_shape(const ss_record *rec, int cut, ss_err *e)
+int runner_check_shape(const ss_model_config *c, const ss_record *rec, int cut, ss_err *e)
 {
     uint32_t dim[3], *d = dim;
     uint8_t rank = cut == SS_CUT_INPUT ? 2 : cut == SS_CUT_EMBEDDING ? 1 : 3;
-    ss_model_cut_shape(&u.model->config, cut, dim);
+    ss_model_cut_shape(c, cut, dim);
     if (cut == SS_CUT_INPUT)
         d++;
     if (rec->rank == rank && !memcmp(rec->dim, d, rank * sizeof *d))
@@ -251,6 +250,19 @@ static int check_shape(const ss_record *rec, int cut, ss_err *e)
                  i ? " x " : "", d[i]);
     return ss_err_set(e, SS_EUNFIT, "found shape [%s], the model has [%s] at cut %s", found, expected,
                       ss_cut_name(cut));
+}
+
+ss_record runner_gap(const ss_record *rec)
+{
+    ss_record gap = {.type = SS_TYPE_GAP,
+                     .flags = rec->flags,
+                     .device = rec->device,
+                     .epoch = rec->epoch,
+                     .seq = rec->seq,
+                     .time_ns = rec->time_ns};
+    ss_attr_set_uint(&gap.attrs, SS_ATTR_COUNT, 1);
+    ss_attr_set_uint(&gap.attrs, SS_ATTR_REASON, SS_GAP_SOURCE);
+    return gap;
 }
 
 static bool all_finite(const float *x, size_t n)
@@ -271,7 +283,7 @@ static int take(const ss_record *rec, ss_err *e)
         return rc;
     if (from == SS_CUT_EMBEDDING)
         return pass(rec, e);
-    rc = check_shape(rec, from, e);
+    rc = runner_check_shape(&u.model->config, rec, from, e);
     if (rc == SS_OK && u.n && (u.from != from || u.until != until))
         rc = flush(e);
     if (rc < 0)
@@ -281,7 +293,7 @@ static int take(const ss_record *rec, ss_err *e)
     *to = *rec;
     to->data = NULL;
     u.begun[u.n] = ss_stage_begin(&to->attrs, u.set->wait);
-    rc = unpack(rec, u.volume[from], x, e);
+    rc = runner_unpack(rec, u.volume[from], x, e);
     if (rc < 0)
         return rc;
     if (!all_finite(x, u.volume[from])) {
@@ -289,14 +301,7 @@ static int take(const ss_record *rec, ss_err *e)
             tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
                       ss_reader_count(u.r) - 1);
         u.nonfinite_said = true;
-        ss_record gap = {.type = SS_TYPE_GAP,
-                         .flags = rec->flags,
-                         .device = rec->device,
-                         .epoch = rec->epoch,
-                         .seq = rec->seq,
-                         .time_ns = rec->time_ns};
-        ss_attr_set_uint(&gap.attrs, SS_ATTR_COUNT, 1);
-        ss_attr_set_uint(&gap.attrs, SS_ATTR_REASON, SS_GAP_SOURCE);
+        ss_record gap = runner_gap(rec);
         return pass(&gap, e);
     }
     u.from = from;

@@ -1,8 +1,9 @@
-/* What ss-encode and ss-finish have in common: windows run through the network from cut to cut. */
+/* What ss-encode, ss-finish and ss-train have in common: windows run through the network from cut to cut. */
 #ifndef SS_TOOLS_RUNNER_H
 #define SS_TOOLS_RUNNER_H
 
 #include "common.h"
+#include "nn/model.h"
 
 enum { RUNNER_AUTO = -1 };
 
@@ -18,5 +19,17 @@ typedef struct runner_settings {
 
 /* The whole filter from `input` (NULL = standard input) to the output. Returns what tool_finish takes. */
 int runner_run(const runner_settings *s, const char *input, ss_err *e);
+
+/* Its parts, for who has a loop of his own. */
+
+/* SS_EUNFIT: the record's shape is not that of the cut. */
+int runner_check_shape(const ss_model_config *c, const ss_record *rec, int cut, ss_err *e);
+/* to [n] f32, from a payload f32, f16 or i8 with its scale. */
+int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e);
+/* Shape, dtype, scale and payload of `rec` for values x at a cut; payload has room for them in that dtype,
+ * and is borrowed, or x is when the dtype is f32. */
+void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, const float *x, void *payload);
+/* What takes the place of a record whose values cannot be used. */
+ss_record runner_gap(const ss_record *rec);
 
 #endif

@@ -20,6 +20,11 @@ int64_t ss_clock_real_ns(void)
     return read_clock(CLOCK_REALTIME);
 }
 
+int64_t ss_clock_cpu_ns(void)
+{
+    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 int ss_clock_sleep_until(int64_t ns)
 {
     struct timespec t = {ns / 1000000000, ns % 1000000000};

@@ -6,6 +6,8 @@
 
 int64_t ss_clock_mono_ns(void);
 int64_t ss_clock_real_ns(void);
+/** Processor time of the whole process, all its threads. */
+int64_t ss_clock_cpu_ns(void);
 
 /** Sleep until the monotonic clock shows `ns`, or a signal handler ran: 0, or SS_ESTOPPED. */
 int ss_clock_sleep_until(int64_t ns);

@@ -1,0 +1,639 @@
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cjson/cJSON.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "io/json.h"
+#include "learn/learner.h"
+#include "nn/net.h"
+#include "runner.h"
+
+enum { SOURCES = 64, FIELDS = 6, NUMBERS = 6, COUNT_SAVE = 1024 };
+
+static const char *model_path, *checkpoint_path, *log_path, *until = "embedding", *kind = "cached";
+static const char *negatives = "virtual", *optimiser = "adam", *dtype = "f32";
+static bool in_batch = true, by_count;
+static int batch, every, save_windows;
+static double temperature, rate, clip, gain, mix, noise, budget = 1, save_seconds = 60;
+static ss_learner_config config;
+
+static const tool_option options[] = {
+    {"model", 'm', OPT_STRING, &model_path, 0, 0, "FILE", "model that learns: read, and replaced", NULL},
+    {"until", 0, OPT_STRING, &until, 0, 0, "CUT", "input, 0..8, embedding, or auto: as records say", NULL},
+    {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of what is passed on", NULL},
+    {"learner", 0, OPT_CHOICE, &kind, 0, 0, "cached|contrast", "large batches in parts, or small ones", NULL},
+    {"negatives", 0, OPT_CHOICE, &negatives, 0, 0, "none|virtual|replay|both",
+     "contrast: besides the batch's own", NULL},
+    {"in-batch", 0, OPT_FLAG, &in_batch, 0, 0, NULL, "contrast: the others of the batch are negatives", NULL},
+    {"nnegatives", 0, OPT_INT, &config.nnegatives, 1, 65536, "N", "contrast: so many besides the batch's",
+     NULL},
+    {"dcl", 0, OPT_FLAG, &config.decoupled, 0, 0, NULL, "decoupled loss: the positive is not in the sum",
+     NULL},
+    {"temperature", 0, OPT_REAL, &temperature, 1e-3, 100, "T", "of the loss", NULL},
+    {"batch", 0, OPT_INT, &batch, 0, 4096, "N", "windows in a step; 0: 64 cached, 8 contrast", NULL},
+    {"micro-batch", 0, OPT_INT, &config.micro_batch, 1, 8192, "N", "cached: views gone through at once",
+     NULL},
+    {"replay", 0, OPT_INT, &config.replay, 2, 1 << 20, "N", "newest windows, to draw batches from", NULL},
+    {"every", 0, OPT_INT, &every, 0, 1 << 20, "N", "windows from step to step; 0: 8 cached, 2 contrast",
+     NULL},
+    {"start", 0, OPT_INT, &config.start, 2, 1 << 20, "N", "windows before the first step", NULL},
+    {"shift", 0, OPT_INT, &config.shift, 0, 65535, "N", "frames between the two views at most", NULL},
+    {"roll", 0, OPT_INT, &config.augment.roll, 0, 4096, "N", "mel bins by which a view is moved at most",
+     NULL},
+    {"gain", 0, OPT_REAL, &gain, 0, 4, "LG", "of a view at most, as lg of power", NULL},
+    {"mix", 0, OPT_REAL, &mix, 0, 1, "SHARE", "of another window in a view at most", NULL},
+    {"noise", 0, OPT_REAL, &noise, 0, 1e6, "N", "in a view, in units of the floor", NULL},
+    {"mel-mask", 0, OPT_INT, &config.augment.freq_mask, 0, 4096, "N", "mel bins of a view masked at most",
+     NULL},
+    {"frame-mask", 0, OPT_INT, &config.augment.time_mask, 0, 65535, "N", "frames of a view masked at most",
+     NULL},
+    {"optimiser", 0, OPT_CHOICE, &optimiser, 0, 0, "adam|sgd", "rule of the step", NULL},
+    {"rate", 0, OPT_REAL, &rate, 0, 10, "RATE", "learning rate", NULL},
+    {"warmup", 0, OPT_INT, &config.warmup, 0, 1 << 30, "N", "steps over which the rate rises to it", NULL},
+    {"clip", 0, OPT_REAL, &clip, 0, 1e9, "NORM", "longest gradient; 0: any", NULL},
+    {"budget", 0, OPT_REAL, &budget, 0, 1, "SHARE", "of one core for steps at most; 1: no limit", NULL},
+    {"checkpoint", 0, OPT_STRING, &checkpoint_path, 0, 0, "FILE", "the whole state: saved, and gone on from",
+     NULL},
+    {"save-seconds", 0, OPT_REAL, &save_seconds, 0, 1e9, "S", "from save to save; 0: never", NULL},
+    {"save-windows", 0, OPT_INT, &save_windows, 0, 1 << 30, "N", "from save to save; 0: by seconds alone",
+     NULL},
+    {"sync-by-count", 0, OPT_FLAG, &by_count, 0, 0, NULL, "no clock decides: save every 1024 windows", NULL},
+    {"log", 0, OPT_STRING, &log_path, 0, 0, "FILE", "a line of JSON for every step, appended", NULL},
+    {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
+
+static const tool_program program = {
+    "ss-train", "[FILE]", "Learn an embedding from the windows that pass.",
+    TAKES_OUTPUT | TAKES_THREADS | TAKES_SEED | TAKES_PROGRESS | TAKES_STREAM, options};
+
+/* Who has been heard, and up to where: what comes again is passed over, and a window may go on from the last.
+ */
+typedef struct source {
+    int64_t device, epoch, seq, clip, time_ns, flags;
+} source;
+
+static struct train {
+    ss_model *m;
+    ss_model
+        *saved; /* as the file has it: what cuts are made with, so that its readers can go on from them */
+    ss_pool *pool;
+    ss_learner *learner;
+    ss_net *net[SS_CUT_EMBEDDING]; /* of `saved`, up to a cut; opened when one is wanted */
+    ss_reader *r;
+    ss_writer *w;
+    FILE *log;
+    int owner; /* descriptor whose lock says that the model is ours */
+    int cut;   /* -1: as records say */
+    int dtype;
+    int64_t hop_ns; /* from window to window */
+    source source[SOURCES];
+    int nsource;
+    float *in, *out; /* window; embedding or cut */
+    void *packed;
+    uint64_t windows, skipped, over, unsaved; /* heard; steps left out; windows passed over; since a save */
+    bool stepped;                             /* a loss is known */
+    bool reader_gone, nonfinite_said;
+    double loss, sum_u, sum_novelty; /* sums over the windows since the last step */
+    uint64_t sum_count;
+    double credit; /* seconds of learning in hand */
+    int64_t credit_ns, saved_ns;
+} t = {.owner = -1};
+
+/* A float as it would be typed: help shows it. */
+static double typed(float f)
+{
+    return round((double)f * 1e7) / 1e7;
+}
+
+static void learner_defaults(void)
+{
+    ss_learner_config_default(&config, SS_LEARNER_CACHED);
+    temperature = typed(config.temperature);
+    rate = typed(config.rate);
+    clip = typed(config.clip);
+    gain = typed(config.augment.gain);
+    mix = typed(config.augment.mix);
+    noise = typed(config.augment.noise);
+}
+
+static int configure(ss_err *e)
+{
+    ss_learner_config d;
+    ss_learner_kind k = strcmp(kind, "contrast") ? SS_LEARNER_CACHED : SS_LEARNER_CONTRAST;
+    ss_learner_config_default(&d, k);
+    config.kind = k;
+    config.batch = batch ? batch : d.batch;
+    config.every = every ? every : d.every;
+    config.temperature = (float)temperature;
+    config.rate = (float)rate;
+    config.clip = (float)clip;
+    config.augment.gain = (float)gain;
+    config.augment.mix = (float)mix;
+    config.augment.noise = (float)noise;
+    config.seed = tool_set.seed;
+    config.optimiser = strcmp(optimiser, "sgd") ? SS_OPTIMISER_ADAM : SS_OPTIMISER_SGD;
+    config.negatives = in_batch ? SS_NEGATIVES_BATCH : 0;
+    if (!strcmp(negatives, "virtual") || !strcmp(negatives, "both"))
+        config.negatives |= SS_NEGATIVES_VIRTUAL;
+    if (!strcmp(negatives, "replay") || !strcmp(negatives, "both"))
+        config.negatives |= SS_NEGATIVES_REPLAY;
+    if (!model_path)
+        return ss_err_set(e, SS_EINVAL, "no model: give --model=FILE, as ss-model init makes one");
+    if (config.kind == SS_LEARNER_CONTRAST && !config.negatives)
+        return ss_err_set(e, SS_EINVAL, "--negatives=none --no-in-batch leaves no negatives");
+    if (by_count && budget < 1)
+        return ss_err_set(e, SS_EINVAL, "--budget goes by the clock, --sync-by-count by none");
+    if (by_count && !save_windows)
+        save_windows = COUNT_SAVE;
+    if (by_count)
+        save_seconds = 0;
+    t.dtype = ss_dtype_parse(dtype);
+    t.cut = strcmp(until, "auto") ? ss_cut_parse(until) : -1;
+    if (t.cut < 0 && strcmp(until, "auto"))
+        return ss_err_set(e, SS_EINVAL, "--until=%s: expected input, 0..8, embedding or auto", until);
+    return SS_OK;
+}
+
+/* One program at a time writes a model: the lock goes with the process, whatever ends it. */
+static int own_model(ss_err *e)
+{
+    char name[4096];
+    if (snprintf(name, sizeof name, "%s.lock", model_path) >= (int)sizeof name)
+        return ss_err_set(e, SS_EINVAL, "--model: the name is too long");
+    t.owner = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (t.owner < 0)
+        return ss_err_errno(e, "cannot open '%s'", name);
+    if (flock(t.owner, LOCK_EX | LOCK_NB))
+        return errno == EWOULDBLOCK
+                   ? ss_err_set(e, SS_EIO, "'%s' is being learnt by another program", model_path)
+                   : ss_err_errno(e, "cannot lock '%s'", name);
+    return SS_OK;
+}
+
+/* saving */
+
+static const char *const number_name[NUMBERS] = {"sources in use", "generation", "heard",
+                                                 "skipped",        "stepped",    "windows in sums"};
+
+static int put_state(ss_err *e)
+{
+    ss_checkpoint_writer *w;
+    int rc = ss_checkpoint_begin(&w, e);
+    if (rc < 0)
+        return rc;
+    rc = ss_learner_save(t.learner, w, e);
+    if (rc < 0) {
+        ss_checkpoint_abandon(&w);
+        return rc;
+    }
+    double sums[] = {t.loss, t.sum_u, t.sum_novelty};
+    ss_checkpoint_put(w, "sources", SS_DTYPE_I64, 2, (uint64_t[]){SOURCES, FIELDS}, t.source);
+    ss_checkpoint_put(w, "sums", SS_DTYPE_F64, 1, (uint64_t[]){3}, sums);
+    const uint64_t number[NUMBERS] = {(uint64_t)t.nsource, t.m->generation, t.windows,
+                                      t.skipped,           t.stepped,       t.sum_count};
+    for (int i = 0; i < NUMBERS; i++)
+        ss_checkpoint_put_int(w, number_name[i], (int64_t)number[i]);
+    return ss_checkpoint_write(&w, checkpoint_path, e);
+}
+
+static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
+{
+    double sums[3];
+    int64_t number[NUMBERS];
+    int rc = ss_learner_load(t.learner, c, e);
+    if (!rc)
+        rc = ss_checkpoint_get(c, "sources", SS_DTYPE_I64, 2, (uint64_t[]){SOURCES, FIELDS}, t.source, e);
+    if (!rc)
+        rc = ss_checkpoint_get(c, "sums", SS_DTYPE_F64, 1, (uint64_t[]){3}, sums, e);
+    for (int i = 0; i < NUMBERS && !rc; i++) {
+        rc = ss_checkpoint_get_int(c, number_name[i], &number[i], e);
+        if (!rc && (number[i] < 0 || (i == 0 && number[i] > SOURCES)))
+            rc = ss_err_set(e, SS_EDAMAGED, "'%s' is %" PRId64, number_name[i], number[i]);
+    }
+    if (rc < 0)
+        return rc;
+    t.loss = sums[0];
+    t.sum_u = sums[1];
+    t.sum_novelty = sums[2];
+    t.nsource = (int)number[0];
+    *generation = (uint64_t)number[1];
+    t.windows = (uint64_t)number[2];
+    t.skipped = (uint64_t)number[3];
+    t.stepped = number[4] != 0;
+    t.sum_count = (uint64_t)number[5];
+    return SS_OK;
+}
+
+/* What the file holds is what cuts are made with from now on. */
+static int keep_saved(ss_err *e)
+{
+    for (int i = 0; i < SS_CUT_EMBEDDING; i++)
+        ss_net_close(&t.net[i]);
+    ss_model_free(t.saved);
+    t.saved = NULL;
+    return t.cut == SS_CUT_EMBEDDING ? SS_OK : ss_model_clone(&t.saved, t.m, e);
+}
+
+/* State before model: a kill between the two leaves a state from which the model is written again. */
+static int save(ss_err *e)
+{
+    int rc = ss_learner_store_mixture(t.learner, e);
+    if (rc < 0)
+        return rc;
+    t.m->generation++;
+    if (checkpoint_path)
+        rc = put_state(e);
+    if (!rc)
+        rc = ss_model_save(t.m, model_path, e);
+    if (rc < 0) {
+        t.m->generation--;
+        return rc;
+    }
+    t.unsaved = 0;
+    t.saved_ns = ss_clock_mono_ns();
+    return keep_saved(e);
+}
+
+static int resume(ss_err *e)
+{
+    char prev[4096];
+    if (!checkpoint_path)
+        return SS_OK;
+    if (snprintf(prev, sizeof prev, "%s.prev", checkpoint_path) >= (int)sizeof prev)
+        return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
+    if (access(checkpoint_path, F_OK) && access(prev, F_OK))
+        return SS_OK;
+    ss_checkpoint *c;
+    ss_err why;
+    int previous;
+    uint64_t generation;
+    int rc = ss_checkpoint_open(&c, checkpoint_path, &previous, &why);
+    if (rc < 0) {
+        *e = why;
+        return rc;
+    }
+    if (previous)
+        tool_warn("%s; the one before it is taken", why.text);
+    rc = get_state(c, &generation, e);
+    ss_checkpoint_close(&c);
+    if (rc < 0)
+        return ss_err_prefix(e, "cannot go on from '%s'", checkpoint_path);
+    tool_info("going on from '%s': %" PRIu64 " windows heard, generation %" PRIu64, checkpoint_path,
+              t.windows, generation);
+    bool behind = t.m->generation != generation;
+    t.m->generation = generation;
+    rc = ss_learner_store_mixture(t.learner, e);
+    return !rc && behind ? ss_model_save(t.m, model_path, e) : rc;
+}
+
+/* records */
+
+/* The source heard last is the last of the table; the one not heard for longest leaves. */
+static source *source_of(const ss_record *rec, bool *latest)
+{
+    int i = t.nsource - 1;
+    while (i >= 0 && (t.source[i].device != (int64_t)rec->device || t.source[i].epoch != (int64_t)rec->epoch))
+        i--;
+    *latest = i >= 0 && i == t.nsource - 1;
+    source s = {.device = rec->device, .epoch = (int64_t)rec->epoch, .seq = -1};
+    if (i >= 0)
+        s = t.source[i];
+    else
+        i = t.nsource < SOURCES ? t.nsource++ : 0;
+    memmove(t.source + i, t.source + i + 1, (size_t)(t.nsource - 1 - i) * sizeof s);
+    t.source[t.nsource - 1] = s;
+    return &t.source[t.nsource - 1];
+}
+
+/* Does the window go on from the one heard last, at the usual hop? Takes note of it. */
+static bool follow(source *s, bool latest, const ss_record *rec)
+{
+    int64_t none = -1, in_clip = (int64_t)ss_attr_uint(&rec->attrs, SS_ATTR_CLIP, (uint64_t)none);
+    int64_t late = rec->time_ns - s->time_ns - t.hop_ns;
+    bool on = latest && s->seq >= 0 && (int64_t)rec->seq == s->seq + 1 && in_clip == s->clip &&
+              !(s->flags & (SS_FLAG_CLIP_END | SS_FLAG_PADDED)) && late > -t.hop_ns / 8 &&
+              late < t.hop_ns / 8;
+    s->seq = (int64_t)rec->seq;
+    s->clip = in_clip;
+    s->time_ns = rec->time_ns;
+    s->flags = rec->flags;
+    return on;
+}
+
+static int put_values(ss_record *rec, int cut, uint64_t generation, int64_t begun, ss_err *e)
+{
+    runner_pack(&t.m->config, rec, cut, t.dtype, t.out, t.packed);
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)cut);
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, generation);
+    ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
+    return ss_writer_put(t.w, rec, e);
+}
+
+static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
+{
+    if (cut == SS_CUT_INPUT) {
+        ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, SS_CUT_INPUT);
+        ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
+        return ss_writer_put(t.w, rec, e);
+    }
+    int rc = SS_OK;
+    if (!t.net[cut])
+        rc = ss_net_open(&t.net[cut], t.saved, t.pool, SS_CUT_INPUT, cut, 1, e);
+    if (!rc && (rc = ss_net_run(t.net[cut], 1, t.in, t.out)) < 0)
+        ss_err_set(e, rc, "the network failed: %s", ss_strerror(rc));
+    return rc < 0 ? rc : put_values(rec, cut, t.saved->generation, begun, e);
+}
+
+/* Learning may take its share of the time that passes; what is not used is kept for ten seconds. */
+static bool affordable(void)
+{
+    if (budget >= 1)
+        return true;
+    int64_t now = ss_clock_mono_ns();
+    t.credit += budget * (double)(now - t.credit_ns) * 1e-9;
+    t.credit = t.credit < 10 * budget ? t.credit : 10 * budget;
+    t.credit_ns = now;
+    return t.credit > 0;
+}
+
+static void log_step(const ss_learner_report *r)
+{
+    double n = t.sum_count ? (double)t.sum_count : 1;
+    if (!t.log)
+        return;
+    fprintf(t.log,
+            "{\"step\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"loss\":%.9g,\"positive\":%.6g,\"negative\":%.6g,"
+            "\"top\":%.6g,\"gradient\":%.6g,\"rate\":%.6g,\"u\":%.6g,\"novelty\":%.6g,\"components\":%d,"
+            "\"skipped\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"generation\":%" PRIu64 "}\n",
+            r->step, r->windows, r->loss, r->positive, r->negative, r->top, r->gradient, r->rate, t.sum_u / n,
+            t.sum_novelty / n, r->live, t.skipped, r->refused, t.m->generation);
+    fflush(t.log);
+}
+
+static void step(void)
+{
+    ss_learner_report r;
+    if (!affordable()) {
+        ss_learner_skip(t.learner);
+        t.skipped++;
+        return;
+    }
+    int64_t begun = ss_clock_cpu_ns();
+    int taken = ss_learner_step(t.learner);
+    t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
+    ss_learner_report_last(t.learner, &r);
+    if (taken) {
+        t.loss = r.loss;
+        t.stepped = true;
+        log_step(&r);
+    } else {
+        tool_warn("window %" PRIu64 ": a step that is not finite was refused, %" PRIu64 " so far", t.windows,
+                  r.refused);
+    }
+    t.sum_u = t.sum_novelty = 0;
+    t.sum_count = 0;
+}
+
+static int learn(ss_record *rec, int64_t begun, ss_err *e)
+{
+    bool latest;
+    source *s = source_of(rec, &latest);
+    if ((int64_t)rec->seq <= s->seq) {
+        t.over++;
+        return SS_OK;
+    }
+    ss_mixture_score score;
+    int rc = ss_learner_window(t.learner, t.in, rec->seq, follow(s, latest, rec), t.out, &score, e);
+    if (rc == SS_ERANGE) {
+        if (!t.nonfinite_said)
+            tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
+                      ss_reader_count(t.r) - 1);
+        t.nonfinite_said = true;
+        s->flags |= SS_FLAG_CLIP_END; /* nothing goes on from it */
+        ss_record gap = runner_gap(rec);
+        return ss_writer_put(t.w, &gap, e);
+    }
+    if (rc < 0)
+        return rc;
+    t.windows++;
+    t.unsaved++;
+    t.sum_u += (double)score.u;
+    t.sum_novelty += (double)score.novelty;
+    t.sum_count++;
+    ss_attr_set_f32(&rec->attrs, SS_ATTR_U, score.u);
+    ss_attr_set_f32(&rec->attrs, SS_ATTR_NOVELTY, score.novelty);
+    if (t.stepped)
+        ss_attr_set_f32(&rec->attrs, SS_ATTR_LOSS, (float)t.loss);
+    rc = put_values(rec, SS_CUT_EMBEDDING, t.m->generation, begun, e);
+    if (ss_learner_due(t.learner)) {
+        /* A step takes as long as many windows, so what is ready goes first. It is taken also when the reader
+         * has gone: what is saved then is the state after a window that is done with. */
+        if (!rc)
+            rc = ss_writer_flush(t.w, e);
+        t.reader_gone = rc == SS_EIO && errno == EPIPE;
+        step();
+    }
+    ss_err why;
+    bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
+    due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
+    if (!rc && due && save(&why) < 0) {
+        tool_warn("not saved, going on: %s", why.text);
+        t.saved_ns = ss_clock_mono_ns();
+    }
+    return rc;
+}
+
+static int take(const ss_record *in, ss_err *e)
+{
+    ss_record rec = *in;
+    if (rec.type != SS_TYPE_DATA)
+        return ss_writer_put(t.w, &rec, e);
+    int rc = runner_check_shape(&t.m->config, in, SS_CUT_INPUT, e);
+    if (!rc)
+        rc = runner_unpack(in, (size_t)t.m->config.mels * (size_t)t.m->config.frames, t.in, e);
+    if (rc < 0)
+        return ss_err_prefix(e, "record %" PRIu64, ss_reader_count(t.r) - 1);
+    int64_t begun = ss_stage_begin(&rec.attrs, SS_ATTR_W_TRAIN);
+    uint64_t cut = ss_attr_uint(&rec.attrs, SS_ATTR_SPLIT, SS_CUT_EMBEDDING + 1);
+    if (t.cut >= 0)
+        cut = (uint64_t)t.cut;
+    if (cut > SS_CUT_EMBEDDING)
+        return ss_err_set(e, SS_EUNFIT,
+                          "record %" PRIu64 ": not stamped with a cut, which --until=auto obeys",
+                          ss_reader_count(t.r) - 1);
+    return cut == SS_CUT_EMBEDDING ? learn(&rec, begun, e) : encode(&rec, (int)cut, begun, e);
+}
+
+static int run(ss_err *e)
+{
+    const ss_record *rec;
+    int rc;
+    t.credit = budget;
+    t.credit_ns = t.saved_ns = ss_clock_mono_ns();
+    while ((rc = ss_reader_next(t.r, &rec, e)) > 0) {
+        rc = take(rec, e);
+        t.reader_gone |= rc == SS_EIO && errno == EPIPE;
+        if (rc < 0)
+            return rc;
+        tool_progress("%" PRIu64 " windows heard, loss %.3f", t.windows, t.loss);
+    }
+    t.reader_gone = rc == SS_EIO && errno == EPIPE; /* of the flush before a read */
+    return rc;
+}
+
+/* opening */
+
+/* Half a window, as the front end named in the header makes them; frames of 10 ms where it names none. */
+static int hop_of(const ss_header *h, ss_err *e)
+{
+    cJSON *tree = NULL;
+    double hop = 160, samples = 16000;
+    int rc = h->frontend ? ss_json_parse(&tree, h->frontend, strlen(h->frontend), "front end", e) : SS_OK;
+    if (!rc && tree) {
+        rc = ss_json_number(tree, "hop", 1, 1e6, &hop, e);
+        rc = rc < 0 ? rc : ss_json_number(tree, "rate", 1, 1e9, &samples, e);
+    }
+    cJSON_Delete(tree);
+    t.hop_ns = (int64_t)((t.m->config.frames + 1) / 2 * hop / samples * 1e9 + 0.5);
+    return rc < 0 ? rc : SS_OK;
+}
+
+static int fits(const ss_header *h, ss_err *e)
+{
+    if (!*h->frontend_hash)
+        return SS_OK;
+    if (!*t.m->frontend_hash)
+        memcpy(t.m->frontend_hash, h->frontend_hash, sizeof t.m->frontend_hash);
+    if (strcmp(t.m->frontend_hash, h->frontend_hash))
+        return ss_err_set(e, SS_EUNFIT, "features of front end %s, the model was made for %s",
+                          h->frontend_hash, t.m->frontend_hash);
+    return SS_OK;
+}
+
+static int open_output(const ss_header *in, ss_err *e)
+{
+    ss_header out = {0};
+    size_t most = 0;
+    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING; c++) {
+        uint32_t d[3];
+        ss_model_cut_shape(&t.m->config, c, d);
+        size_t n = (size_t)d[0] * d[1] * d[2];
+        most = n > most ? n : most;
+    }
+    t.in = ss_alloc(most, sizeof *t.in);
+    t.out = ss_alloc(most, sizeof *t.out);
+    t.packed = ss_alloc(most, sizeof *t.out);
+    if (!t.in || !t.out || !t.packed)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a record");
+    int rc = ss_header_copy(&out, in, e);
+    ss_model_arch_hash(&t.m->config, out.arch_hash);
+    if (!rc)
+        rc = tool_writer(&t.w, t.r, &out, t.cut == SS_CUT_EMBEDDING ? "embedding" : "cut", e);
+    ss_header_clear(&out);
+    return rc;
+}
+
+static int open_all(const char *input, ss_err *e)
+{
+    const ss_header *in = NULL;
+    ss_err why;
+    int previous;
+    int rc = own_model(e);
+    if (rc < 0)
+        return rc;
+    rc = ss_model_load_any(&t.m, model_path, &previous, &why);
+    if (rc < 0)
+        *e = why;
+    else if (previous)
+        tool_warn("%s; the one before it is taken", why.text);
+    if (!rc)
+        rc = ss_pool_open(&t.pool, tool_set.threads, e);
+    if (!rc)
+        rc = tool_reader(&t.r, input, "logmel", &in, e);
+    if (!rc)
+        rc = fits(in, e);
+    if (!rc)
+        rc = hop_of(in, e);
+    if (!rc)
+        rc = ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+    if (!rc)
+        rc = resume(e);
+    if (!rc)
+        rc = keep_saved(e);
+    if (!rc && log_path && !(t.log = fopen(log_path, "ae")))
+        rc = ss_err_errno(e, "cannot open '%s'", log_path);
+    return rc < 0 ? rc : open_output(in, e);
+}
+
+int main(int argc, char **argv)
+{
+    ss_err e = {0}, late;
+    learner_defaults();
+    int first = tool_start(&program, argc, argv);
+    if (argc - first > 1)
+        tool_usage("one stream at most, found %d", argc - first);
+    int rc = configure(&e);
+    if (!rc && t.cut >= 0 && t.cut != SS_CUT_EMBEDDING) { /* nothing is finished here, so nothing learnt */
+        runner_settings s = {.model = model_path,
+                             .dtype = dtype,
+                             .batch = 1,
+                             .from = RUNNER_AUTO,
+                             .until = t.cut,
+                             .work = SS_ATTR_T_TRAIN,
+                             .wait = SS_ATTR_W_TRAIN};
+        rc = runner_run(&s, argv[first], &e);
+        return tool_finish(rc, &e);
+    }
+    /* A reader that goes must not take with it what was learnt: it is saved first. */
+    signal(SIGPIPE, SIG_IGN);
+    if (!rc)
+        rc = open_all(argv[first], &e);
+    if (!rc)
+        rc = run(&e);
+    tool_progress(NULL);
+    /* Also after a failure: what came before it was sound. That it was not saved does not spoil the stream.
+     */
+    int saved = t.unsaved ? save(&late) : SS_OK;
+    if (t.over)
+        tool_info("%" PRIu64 " windows that had been learnt from before were passed over", t.over);
+    if (t.log && (ferror(t.log) | fclose(t.log)))
+        tool_warn("cannot write '%s'", log_path);
+    if (!t.reader_gone) {
+        errno = 0;
+        rc = tool_writer_finish(&t.w, rc, &e);
+        t.reader_gone = rc == SS_EIO && errno == EPIPE;
+    }
+    if (saved < 0 && (rc < 0 || t.reader_gone)) {
+        tool_warn("not saved: %s", late.text);
+    } else if (saved < 0) {
+        rc = saved;
+        e = late;
+    }
+    if (t.reader_gone) {
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
+    ss_reader_close(&t.r);
+    for (int i = 0; i < SS_CUT_EMBEDDING; i++)
+        ss_net_close(&t.net[i]);
+    ss_learner_free(t.learner);
+    ss_pool_close(&t.pool);
+    ss_model_free(t.m);
+    ss_model_free(t.saved);
+    ss_free(t.in);
+    ss_free(t.out);
+    ss_free(t.packed);
+    if (t.owner >= 0)
+        close(t.owner);
+    return tool_finish(rc, &e);
+}
