@@ -22,7 +22,7 @@
 enum { SOURCES = 64, FIELDS = 6, NUMBERS = 6, COUNT_SAVE = 1024 };
 
 static const char *model_path, *checkpoint_path, *log_path, *until = "embedding", *kind = "cached";
-static const char *negatives = "virtual", *optimiser = "adam", *dtype = "f32";
+static const char *negatives = "none", *optimiser = "adam", *dtype = "f32";
 static bool in_batch = true, by_count;
 static int batch, every, save_windows;
 static double temperature, rate, clip, gain, mix, noise, budget = 1, save_seconds = 60;

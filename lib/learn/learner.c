@@ -36,7 +36,7 @@ void ss_learner_config_default(ss_learner_config *c, ss_learner_kind kind)
     bool cached = kind == SS_LEARNER_CACHED;
     *c = (ss_learner_config){
         .kind = kind,
-        .negatives = SS_NEGATIVES_BATCH | SS_NEGATIVES_VIRTUAL,
+        .negatives = SS_NEGATIVES_BATCH,
         .nnegatives = 256,
         .batch = cached ? 64 : 8,
         .micro_batch = 16,

@@ -6,7 +6,7 @@ for src in "$SS_SRC"/tools/ss-*.c; do
     [ -f "$page" ] || fail "no man/$t.1"
     ls "$SS_SRC/tests/cli/$t"/*.sh >/dev/null || fail "no tests/cli/$t"
     grep -q -- "$t" "$SS_SRC/README.md" || fail "$t is not in README.md"
-    grep -q -- "$t" "$SS_SRC/man/ss-intro.7" || fail "$t is not in ss-intro.7"
+    grep -q -- "$(printf %s "$t" | sed 's/-/\\\\\\?-/g')" "$SS_SRC/man/ss-intro.7" || fail "$t is not in ss-intro.7"
     status 0 "$t" --help
     # Options that only this program has; the common ones are in ss-intro(7).
     grep -oE -- '--[a-z0-9][a-z0-9-]*' out | sort -u | while read -r o; do

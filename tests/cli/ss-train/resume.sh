@@ -33,7 +33,7 @@ shutil.copy("m.safetensors", "timed.safetensors")
 t = time.time()
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
 print(time.time() - t)' ss-train -m timed.safetensors --checkpoint=timed.state $how f.sst)
-for share in 0.15 0.3 0.45 0.6; do
+for share in 0.2 0.5; do
     cp m.safetensors k.safetensors
     rm -f k.state* k.log part*.sst
     # shellcheck disable=SC2086
