@@ -275,7 +275,7 @@ static bool all_finite(const float *x, size_t n)
 
 static int take(const ss_record *rec, ss_err *e)
 {
-    int from, until, rc;
+    int from = 0, until = 0, rc;
     if (rec->type != SS_TYPE_DATA)
         return pass(rec, e);
     rc = find_cuts(rec, &from, &until, e);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "failalloc.h"
 #include "unit.h"
 
 enum { WINDOWS = 3, MANY = 11 };
@@ -228,18 +229,34 @@ START_TEST(refusals)
     ck_assert_int_eq(ss_net_open(&net, m, NULL, -1, 3, 1, &e), SS_EINVAL);
     ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 11, 1, &e), SS_EINVAL);
     ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 3, 0, &e), SS_EINVAL);
-    size_t before = ss_mem_used();
-    for (size_t room = 0; room < 4000000; room += 150000) {
-        ss_mem_limit(before + room);
-        int rc = ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e);
-        ck_assert(rc == SS_OK || (rc == SS_ENOMEM && !net));
-        ss_net_close(&net);
-        ck_assert_uint_eq(ss_mem_used(), before);
-    }
-    ss_mem_limit(0);
     strcpy(m->param[4].name, "other");
     ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 10, 1, &e), SS_EUNFIT);
     ck_assert_ptr_nonnull(strstr(e.text, "layer1.0.bn1.weight"));
+    ss_model_free(m);
+}
+END_TEST
+
+START_TEST(allocation_fails)
+{
+    ss_model *m = model_of(8, (ss_norm)_i, 16, 24);
+    size_t before = ss_mem_used();
+    for (int forever = 0; forever < 2; forever++)
+        for (long n = 1;; n++) {
+            ss_net *net;
+            ss_err e;
+            fail_alloc_from(n, forever);
+            int rc = ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e);
+            if (!fail_alloc_done()) {
+                ck_assert_int_eq(rc, SS_OK);
+                ss_net_close(&net);
+                break;
+            }
+            ck_assert_int_eq(rc, SS_ENOMEM);
+            ck_assert_ptr_null(net);
+            ck_assert(e.text[0] != 0);
+            ck_assert_uint_eq(ss_mem_used(), before);
+        }
+    ck_assert_uint_eq(ss_mem_used(), before);
     ss_model_free(m);
 }
 END_TEST
@@ -258,6 +275,7 @@ int main(void)
     tcase_add_test(c, model_is_not_needed_after_opening);
     tcase_add_test(c, only_what_is_needed_is_packed);
     tcase_add_test(c, same_cut_copies);
+    tcase_add_loop_test(c, allocation_fails, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
     tcase_add_test(c, refusals);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
