@@ -143,11 +143,11 @@ START_TEST(stopped_and_resumed_gives_the_same_bits)
         ss_err e;
         ss_model *whole = make_model(), *first = make_model(), *second = make_model();
         ss_learner *l = make_learner(&c, whole, NULL);
-        hear(l, 0, 150);
+        hear(l, 0, 90);
         ss_learner_free(l);
 
         l = make_learner(&c, first, NULL);
-        hear(l, 0, 101);
+        hear(l, 0, 61);
         ss_checkpoint_writer *w;
         ck_assert_int_eq(ss_checkpoint_begin(&w, &e), SS_OK);
         ck_assert_int_eq(ss_learner_save(l, w, &e), SS_OK);
@@ -161,7 +161,7 @@ START_TEST(stopped_and_resumed_gives_the_same_bits)
         ck_assert_msg(ss_checkpoint_open(&p, path, NULL, &e) == SS_OK, "%s", e.text);
         ck_assert_msg(ss_learner_load(l, p, &e) == SS_OK, "%s", e.text);
         ss_checkpoint_close(&p);
-        hear(l, 101, 150);
+        hear(l, 61, 90);
         ck_assert_mem_eq(whole->value, second->value, whole->nvalue * sizeof(float));
         ss_learner_free(l);
 
@@ -191,16 +191,16 @@ START_TEST(the_loss_falls)
     ss_learner *l = make_learner(&c, m, NULL);
     ss_learner_report r;
     double early = 0, late = 0;
-    for (uint64_t w = 0; w < 400; w += 20) {
+    for (uint64_t w = 0; w < 240; w += 20) {
         hear(l, w, w + 20);
         ss_learner_report_last(l, &r);
-        if (w >= 20 && w < 100)
-            early += r.loss / 4;
-        if (w >= 320)
+        if (w >= 20 && w < 60)
+            early += r.loss / 2;
+        if (w >= 160)
             late += r.loss / 4;
     }
     ck_assert_uint_eq(r.refused, 0);
-    ck_assert_double_lt(late, 0.8 * early);
+    ck_assert_double_lt(late, 0.85 * early);
     ck_assert_double_gt(r.positive, r.negative + 0.2);
     ss_err e;
     ck_assert_int_eq(ss_learner_store_mixture(l, &e), SS_OK);
@@ -208,7 +208,7 @@ START_TEST(the_loss_falls)
     ss_learner_free(l);
     /* The mixture that travelled is taken up. */
     l = make_learner(&c, m, NULL);
-    ck_assert_uint_eq(ss_mixture_seen(ss_learner_mixture(l)), 400);
+    ck_assert_uint_eq(ss_mixture_seen(ss_learner_mixture(l)), 240);
     ss_learner_free(l);
     ss_model_free(m);
 }

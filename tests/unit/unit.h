@@ -11,7 +11,7 @@
         const TTest *const tests[] = {__VA_ARGS__};                                                          \
         Suite *s = suite_create(name);                                                                       \
         TCase *c = tcase_create(name);                                                                       \
-        tcase_set_timeout(c, 100);                                                                           \
+        tcase_set_timeout(c, 250);                                                                           \
         for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)                                            \
             tcase_add_test(c, tests[i]);                                                                     \
         suite_add_tcase(s, c);                                                                               \
