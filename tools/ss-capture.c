@@ -496,7 +496,7 @@ int main(int argc, char **argv)
         c.rec.device = (uint32_t)device;
         c.rec.epoch = epoch ? epoch : (uint64_t)ss_clock_real_ns();
         c.epoch_ns = (int64_t)c.rec.epoch;
-        rc = realtime || c.kind == ALSA ? ss_writer_flush(c.w, &e) : SS_OK;
+        rc = ss_writer_flush(c.w, &e); /* the first sound may be long in coming */
     }
     if (!rc)
         rc = play_all(&e);

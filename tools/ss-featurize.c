@@ -10,8 +10,13 @@
 #include "audio/spans.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "sys/state.h"
 
-static const char *partial = "drop", *resolution = "full";
+#define REDUCE_ABOVE 0.75 /* of the CPU; */
+#define FULL_BELOW   0.67 /* between both it stays as it is */
+#define STALE_NS     ((int64_t)30 * 1000000000)
+
+static const char *partial = "drop", *resolution = "full", *state_path;
 static int mels = 64, fft = 512;
 static double window_ms = 25, hop_ms = 10;
 static bool keep_dc;
@@ -23,8 +28,9 @@ static const tool_option options[] = {
     {"window", 0, OPT_REAL, &window_ms, 0.125, 1000, "MS", "length of a frame", NULL},
     {"hop", 0, OPT_REAL, &hop_ms, 0.0625, 1000, "MS", "from frame to frame", NULL},
     {"keep-dc", 0, OPT_FLAG, &keep_dc, 0, 0, NULL, "do not take off the constant part of a frame", NULL},
-    {"resolution", 0, OPT_CHOICE, &resolution, 0, 0, "full|mels32|hop20",
+    {"resolution", 0, OPT_CHOICE, &resolution, 0, 0, "full|mels32|hop20|auto",
      "reduced: half the filters or frames", NULL},
+    {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR", "state directory, for --resolution=auto", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
 
 static const tool_program program = {"ss-featurize", "[FILE]",
@@ -47,6 +53,8 @@ static struct featurize {
     uint64_t seq;                    /* of the next window */
     uint64_t captured_us, worked_ns; /* since the window before */
     bool nonfinite_said, excessive_said;
+    ss_state *state;
+    bool reduced; /* by --resolution=auto */
 } f;
 
 static int samples_of(const char *what, double ms, int *out, ss_err *e)
@@ -57,6 +65,25 @@ static int samples_of(const char *what, double ms, int *out, ss_err *e)
                           n);
     *out = (int)floor(n + 0.5);
     return SS_OK;
+}
+
+/* Every second frame under load, all of them when it has passed; what is not known changes nothing. */
+static void adapt(void)
+{
+    ss_state_value cpu;
+    ss_err e;
+    if (!f.state)
+        return;
+    int flags = ss_state_get(f.state, "cpu", STALE_NS, &cpu, &e);
+    if (flags > 0 && flags & SS_STATE_SAY)
+        tool_warn("%s", e.text);
+    if (flags <= 0 || !(flags & SS_STATE_THERE) || flags & SS_STATE_STALE)
+        return;
+    bool want = f.reduced ? !(cpu.number < FULL_BELOW) : cpu.number > REDUCE_ABOVE;
+    if (want != f.reduced)
+        tool_info("%s resolution: cpu is %g", want ? "reduced" : "full", cpu.number);
+    f.reduced = want;
+    ss_logmel_set_resolution(f.front, want ? SS_RES_HALF_RATE : SS_RES_FULL);
 }
 
 static int configure(ss_err *e)
@@ -76,6 +103,13 @@ static int configure(ss_err *e)
     if (!rc && ss_logmel_set_resolution(f.front, how))
         rc = ss_err_set(e, SS_ERANGE,
                         "--resolution=mels32 needs an even number of filters, at least 4, found %d", mels);
+    bool automatic = !strcmp(resolution, "auto");
+    if (!rc && automatic != (state_path != NULL))
+        rc = ss_err_set(e, SS_EINVAL, "--resolution=auto and --state go together");
+    if (!rc && automatic)
+        rc = ss_state_open(&f.state, state_path, e);
+    if (!rc)
+        adapt();
     f.window = ss_alloc((size_t)mels * f.config.frames, sizeof *f.window);
     if (!rc && !f.window)
         rc = ss_err_set(e, SS_ENOMEM, "no memory for a window");
@@ -116,6 +150,7 @@ static int put_window(const ss_attrs *a, int64_t *begun, ss_err *e)
     f.captured_us = f.worked_ns = 0;
     *begun = ss_clock_mono_ns();
     ss_spans_forget(&f.spans, about.start + (uint64_t)f.config.step * f.config.hop);
+    adapt();
     return rc;
 }
 
@@ -295,6 +330,7 @@ int main(int argc, char **argv)
     ss_header_clear(&out);
     ss_spans_clear(&f.spans);
     ss_logmel_free(f.front);
+    ss_state_close(&f.state);
     ss_free(f.window);
     ss_free(f.samples);
     return tool_finish(rc, &e);
