@@ -26,13 +26,18 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 spec() {
     case $1 in
     logmel | logmel-delta | random) ;;
-    virtual | replay | both) echo "--learner=contrast --batch=8 --negatives=$1" ;;
-    cached) echo '--learner=cached' ;;
-    server) echo 'shuffle --learner=cached --batch=128 --every=16 --replay=8192' ;;
+    # Clips in random order, windows of a clip in time order, small batches from a ring of the newest windows.
+    batch) echo 'shuffle --learner=contrast --negatives=none' ;;
+    virtual | replay | both) echo "shuffle --learner=contrast --no-in-batch --negatives=$1" ;;
+    batch-virtual) echo 'shuffle --learner=contrast --negatives=virtual' ;;
+    cached) echo 'shuffle --learner=cached' ;;
+    sorted) echo '--learner=cached' ;; # the same, clips in the order of the manifest, class by class
+    # A ring that holds a whole pass (here of up to 4096 windows): what a server does, with as many views a window.
+    server) echo 'shuffle --learner=cached --batch=128 --every=16 --replay=4096' ;;
     *) added "$1" ;;
     esac
 }
-all_methods=logmel,logmel-delta,random,virtual,replay,both,cached,server
+all_methods=logmel,logmel-delta,random,batch,virtual,replay,both,batch-virtual,cached,sorted,server
 
 added() {
     printf '%s\n' "$SS_EXP_ADDED" | awk -v name="$1" '
@@ -49,7 +54,11 @@ cell() {
     method=$1 seed=$2 fold=$3
     name=$SS_EXP_OUT/$method/seed$seed-fold$fold
     options=$(spec "$method")
-    made="$SS_EXP_INIT | $options | loop $SS_EXP_LOOP"
+    case $method in
+    logmel*) made='no learning' ;;
+    random) made=$SS_EXP_INIT ;;
+    *) made="$SS_EXP_INIT | $options | loop $SS_EXP_LOOP" ;;
+    esac
     mkdir -p "$SS_EXP_OUT/$method"
     if [ -s "$name.json" ]; then
         grep -qF "\"made\":\"$made\"" "$name.json" && return 0

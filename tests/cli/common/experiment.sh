@@ -32,6 +32,17 @@ run 0 ''
 matches out '^logmel  *5 '
 run 0 ''
 [ ! -s err ] || fail 'nothing was left to do'
+# A method of one's own, that learns.
+status 0 "$SS_SRC/scripts/experiment.sh" --out cells --jobs 2 --methods logmel --folds 1,2 --loop 2 \
+    --add 'tiny=shuffle loop:3 --learner=cached --batch=4 --micro-batch=4 --start=4 --replay=16 --every=4' clips.csv
+matches out '^tiny  *2 '
+[ "$(wc -l <cells/tiny/seed1-fold2.log)" -ge 10 ] || fail 'nothing was learnt from'
+cmp -s cells/tiny/seed1-fold2.safetensors cells/random/seed1-fold2.safetensors && fail 'the model has not moved'
+# A learner that fails leaves no cell.
+run 1 '--add bad=--learner=none'
+matches err 'bad, seed 1, fold 1: failed: .*train'
+[ ! -e cells/bad/seed1-fold1.json ] || fail 'a cell of a run that failed'
+run 0 ''
 cp out table
 run 0 --table
 same table out
