@@ -398,6 +398,8 @@ int tool_start(const tool_program *p, int argc, char **argv)
     sigaddset(&pipe_only, SIGPIPE);
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
+    /* A file that may not grow is an error of that file, to be told and survived. */
+    signal(SIGXFSZ, SIG_IGN);
     setlocale(LC_CTYPE, "");
     parse_options(argc, argv);
     ss_mem_limit(tool_set.limit_memory);

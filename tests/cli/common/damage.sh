@@ -56,3 +56,9 @@ done
 status 5 ss-featurize z.sst
 matches err "kind"
 status 5 ss-encode --until=3 -m m.safetensors pcm.sst
+
+# A limit on the size of files is an error like a full disk, and no temporary file stays behind.
+status 3 sh -c 'ulimit -f 8; exec ss-featurize pcm.sst -o limited.sst'
+matches err 'File too large'
+[ -f limited.sst.partial ] || fail 'what was written before the limit is gone'
+[ "$(echo limited.sst*)" = limited.sst.partial ] || fail "left behind: $(echo limited.sst*)"
