@@ -174,8 +174,7 @@ void ss_header_clear(ss_header *h);
 int ss_header_copy(ss_header *to, const ss_header *from, ss_err *e);
 /**
  * Append {"program":..., "version":..., "arguments":[argv[0] .. argv[argc - 1]]}; bytes that are not UTF-8
- * become
- * '?', and arguments beyond 4096 bytes are left out with "..." in their place.
+ * become '?', and arguments beyond 4096 bytes are left out with "..." in their place.
  */
 int ss_header_add_provenance(ss_header *h, const char *program, const char *version, int argc, char **argv,
                              ss_err *e);
@@ -242,8 +241,10 @@ void ss_writer_close(ss_writer **w);  /* writes nothing more */
 /**
  * Stage times: ss_stage_begin says when a record was taken up and adds its waiting time since `sent`;
  * ss_stage_end adds the time worked and stamps `sent`, so that it comes right before ss_writer_put, which
- * writes records as they are given. work, wait   attributes of the stage (SS_ATTR_T_..., SS_ATTR_W_..., 0 =
- * none) begun        what ss_stage_begin returned: monotonic clock, ns
+ * writes records as they are given.
+ *
+ * `work` and `wait` are attributes of the stage (SS_ATTR_T_..., SS_ATTR_W_..., 0 = none); `begun` is what
+ * ss_stage_begin returned: monotonic clock, ns.
  */
 int64_t ss_stage_begin(ss_attrs *a, int wait);
 void ss_stage_end(ss_attrs *a, int work, int64_t begun);
