@@ -1,4 +1,5 @@
 #include "kernels/scalar.h"
+#include "kernels/winograd.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -12,6 +13,10 @@
 #define PIXELS       480 /* listed at a time: a multiple of the tiles */
 #define PADDED_BELOW 6   /* windows: with fewer, pixels of one class are too few for a tile */
 #define WINDOWS_EACH 8   /* for a thread; with fewer, threads share out the output channels */
+#define TAP_PIXELS   96  /* of images gone over tap by tap */
+#define TAP_TAPS     9
+#define TAP_PANELS   4  /* whose chains are kept side by side */
+#define TAP_CHANNELS 64 /* with fewer, loading and storing the chains takes too large a share */
 #define CACHE        ((size_t)384 << 10) /* bytes of activations to go over with all weights before the next */
 
 int ss_conv_init(ss_conv *c, int cin, int h, int w, int cout, int kh, int kw, int stride, int pad)
@@ -25,9 +30,24 @@ int ss_conv_init(ss_conv *c, int cin, int h, int w, int cout, int kh, int kw, in
         return SS_EINVAL;
     if (h + 2 * pad < kh || w + 2 * pad < kw)
         return SS_EINVAL;
-    *c = (ss_conv){cin, h,  w,      cout, (h + 2 * pad - kh) / stride + 1, (w + 2 * pad - kw) / stride + 1,
-                   kh,  kw, stride, pad};
+    *c = (ss_conv){cin,
+                   h,
+                   w,
+                   cout,
+                   (h + 2 * pad - kh) / stride + 1,
+                   (w + 2 * pad - kw) / stride + 1,
+                   kh,
+                   kw,
+                   stride,
+                   pad,
+                   SS_CONV_DIRECT,
+                   false};
     return 0;
+}
+
+const char *ss_conv_algo_name(ss_conv_algo a)
+{
+    return a == SS_CONV_WINOGRAD4 ? "winograd4" : a == SS_CONV_WINOGRAD2 ? "winograd2" : "direct";
 }
 
 int ss_conv_linear(ss_conv *c, int cin, int cout)
@@ -44,13 +64,22 @@ int ss_conv_back_rank(int tap, int size, int stride)
     return rank + (size - 1 - tap) / stride;
 }
 
-size_t ss_conv_packed(const ss_conv *c)
+size_t ss_conv_dw_size(const ss_conv *c)
 {
     return (size_t)ss_panels(c->cout) * SS_PANEL * (size_t)c->kh * (size_t)c->kw * (size_t)c->cin;
 }
 
+size_t ss_conv_packed(const ss_conv *c)
+{
+    return c->algo   ? ss_winograd_packed(c) * sizeof(float)
+           : c->half ? ss_conv_dw_size(c) * sizeof(uint16_t)
+                     : ss_conv_dw_size(c) * sizeof(float);
+}
+
 size_t ss_conv_packed_back(const ss_conv *c)
 {
+    if (c->algo)
+        return ss_winograd_packed(c);
     return (size_t)ss_panels(c->cin) * SS_PANEL * (size_t)c->kh * (size_t)c->kw * (size_t)c->cout;
 }
 
@@ -60,8 +89,39 @@ static size_t panel_lanes(int channels, int panel)
     return left < SS_PANEL ? (size_t)left : SS_PANEL;
 }
 
-void ss_conv_pack(const ss_conv *c, const float *weights, float *packed)
+/* Sixteen input channels at a time. */
+static void pack_half(const ss_conv *c, const float *weights, uint16_t *packed)
 {
+    const ss_kernel_table *t = ss_kernels();
+    size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, row = cin * taps;
+    float square[SQUARE_TAPS * SS_PANEL * SS_PANEL];
+    for (int p = 0; p < ss_panels(c->cout); p++)
+        for (size_t k = 0; k < cin; k += SS_PANEL) {
+            size_t some = cin - k < SS_PANEL ? cin - k : SS_PANEL;
+            t->pack_rows(weights + (size_t)p * SS_PANEL * row + k * taps, row, panel_lanes(c->cout, p), taps,
+                         some, square, SS_PANEL * SS_PANEL);
+            for (size_t tap = 0; tap < taps; tap++)
+                t->f16_from_f32(some * SS_PANEL, square + tap * SS_PANEL * SS_PANEL,
+                                packed + (size_t)p * SS_PANEL * row + (tap * cin + k) * SS_PANEL);
+        }
+}
+
+bool ss_conv_may_half(const ss_conv *c)
+{
+    return !c->algo && c->kh * c->kw <= SQUARE_TAPS;
+}
+
+void ss_conv_pack(const ss_conv *c, const float *weights, void *to)
+{
+    float *packed = to;
+    if (c->algo) {
+        ss_winograd_pack(c, false, weights, packed);
+        return;
+    }
+    if (c->half) {
+        pack_half(c, weights, to);
+        return;
+    }
     size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, row = cin * taps;
     for (int p = 0; p < ss_panels(c->cout); p++)
         ss_kernels()->pack_rows(weights + (size_t)p * SS_PANEL * row, row, panel_lanes(c->cout, p), taps, cin,
@@ -93,6 +153,10 @@ static void pack_back_squares(const ss_conv *c, const float *weights, float *pac
 
 void ss_conv_pack_back(const ss_conv *c, const float *weights, float *packed)
 {
+    if (c->algo) {
+        ss_winograd_pack(c, true, weights, packed);
+        return;
+    }
     size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin, cout = (size_t)c->cout;
     if (taps <= SQUARE_TAPS) {
         pack_back_squares(c, weights, packed);
@@ -166,11 +230,12 @@ typedef struct gather {
     axis axis[2];
     int cin, channels; /* of a pixel read, of a pixel written */
     int n;
-    const float *x, *w, *bias, *add, *gate;
-    bool relu;
+    const float *x, *bias, *add, *gate;
+    const void *w;
+    bool relu, half;
     float *y;
     size_t panel_stride;
-    bool padded;
+    bool padded, by_taps;
     int chunk, row_parts, panel_parts; /* how the tasks are cut */
     axis_classes rows, columns;        /* unless padded */
     float *scratch;
@@ -227,8 +292,12 @@ static void take_panels(const gather *g, int part, ss_conv_tile *t)
     int panels = ss_panels(g->channels), first = panels * part / g->panel_parts,
         end = panels * (part + 1) / g->panel_parts;
     int c = first * SS_PANEL;
-    t->w = g->w + (size_t)first * g->panel_stride;
+    size_t skipped = (size_t)first * g->panel_stride;
+    t->w = g->half ? (const void *)((const uint16_t *)g->w + skipped)
+                   : (const void *)((const float *)g->w + skipped);
+    t->half = g->half;
     t->panel_stride = g->panel_stride;
+    t->from = NULL;
     t->channels = (end * SS_PANEL < g->channels ? end * SS_PANEL : g->channels) - c;
     t->bias = g->bias ? g->bias + c : NULL;
     t->add = g->add ? g->add + c : NULL;
@@ -356,6 +425,97 @@ static void gather_padded(const gather *g, ss_conv_tile *t, pixel_list *list, fl
         }
 }
 
+/* The places of one axis, within low..high-1, that a tap of the packed weights meets, and what they read
+ * there. */
+static int tap_places(const axis *a, int tap, int low, int high, int *out, int *in)
+{
+    int count = 0;
+    for (int i = low; i < high; i++) {
+        reach r = clip(reach_of(a, i), a->in);
+        if (tap < r.tap || tap >= r.tap + r.count)
+            continue;
+        out[count] = i;
+        in[count++] = r.in + tap - r.tap;
+    }
+    return count;
+}
+
+/* What gather_taps lists for one tap. */
+typedef struct tap_list {
+    ptrdiff_t in[TAP_PIXELS], chain[TAP_PIXELS];
+    int count;
+} tap_list;
+
+typedef struct tap_scratch {
+    float chain[TAP_PIXELS * TAP_PANELS * SS_PANEL];
+    tap_list tap[TAP_TAPS];
+} tap_scratch;
+
+/*
+ * Rows r0..r1-1 of windows i0..i1-1 of small images: each tap goes over the pixels that it meets, and their
+ * chains wait in the first-level cache until the next one. Weights are read once, nothing is multiplied by
+ * the padding, which in images of some pixels would be half of the work.
+ */
+static void gather_taps(const gather *g, ss_conv_tile *all, pixel_list *list, tap_scratch *s, int i0, int i1,
+                        int r0, int r1)
+{
+    const axis *rows = &g->axis[0], *columns = &g->axis[1];
+    ptrdiff_t in_size = (ptrdiff_t)rows->in * columns->in * g->cin, in_row = (ptrdiff_t)columns->in * g->cin;
+    int width = columns->out, each = (r1 - r0) * width, pixels = (i1 - i0) * each;
+    int taps = rows->taps * columns->taps;
+    const ptrdiff_t chain_step = TAP_PANELS * SS_PANEL;
+    for (int k = 0; k < taps; k++) {
+        int row[2][TAP_PIXELS], column[2][TAP_PIXELS];
+        int high = tap_places(rows, k / columns->taps, r0, r1, row[0], row[1]),
+            wide = tap_places(columns, k % columns->taps, 0, width, column[0], column[1]), n = 0;
+        for (int i = i0; i < i1; i++)
+            for (int r = 0; r < high; r++)
+                for (int c = 0; c < wide; c++, n++) {
+                    s->tap[k].in[n] = i * in_size + row[1][r] * in_row + (ptrdiff_t)column[1][c] * g->cin;
+                    s->tap[k].chain[n] =
+                        ((i - i0) * each + (row[0][r] - r0) * width + column[0][c]) * chain_step;
+                }
+        s->tap[k].count = n;
+    }
+    for (int p = 0; p < pixels; p++) {
+        list->in[p] = p * chain_step;
+        list->out[p] = (((ptrdiff_t)(i0 + p / each) * rows->out + r0) * width + p % each) * g->channels;
+    }
+    const int panels = ss_panels(all->channels);
+    for (int p = 0; p < panels; p += TAP_PANELS) {
+        int c = p * SS_PANEL, some = panels - p < TAP_PANELS ? panels - p : TAP_PANELS;
+        ss_segment segment = {.len = g->cin};
+        ss_conv_tile t = {.x = g->x,
+                          .from = s->chain,
+                          .segment = &segment,
+                          .segments = 1,
+                          .w = all->w,
+                          .panel_stride = all->panel_stride,
+                          .half = all->half,
+                          .channels = some * SS_PANEL,
+                          .y = s->chain};
+        memset(s->chain, 0, (size_t)pixels * (size_t)chain_step * sizeof(float));
+        for (int k = 0; k < taps; k++) {
+            segment.w = (ptrdiff_t)((size_t)p * g->panel_stride) + (ptrdiff_t)k * g->cin * SS_PANEL;
+            t.in = s->tap[k].in;
+            t.from_at = t.out = s->tap[k].chain;
+            t.pixels = s->tap[k].count;
+            g->table->conv(&t);
+        }
+        t.from_at = t.in = list->in;
+        t.out = list->out;
+        t.pixels = pixels;
+        t.segments = 0;
+        t.channels = all->channels - c < t.channels ? all->channels - c : t.channels;
+        t.bias = all->bias ? all->bias + c : NULL;
+        t.add = all->add ? all->add + c : NULL;
+        t.gate = all->gate ? all->gate + c : NULL;
+        t.relu = all->relu;
+        t.y = all->y + c;
+        g->table->conv(&t);
+    }
+}
+
 static void gather_task(void *arg, int task, int thread)
 {
     const gather *g = arg;
@@ -363,6 +523,13 @@ static void gather_task(void *arg, int task, int thread)
     ss_conv_tile t;
     take_panels(g, task % g->panel_parts, &t);
     task /= g->panel_parts;
+    if (g->by_taps) {
+        int part = task % g->row_parts, rows = g->axis[0].out, i0 = task / g->row_parts * g->chunk;
+        gather_taps(g, &t, &list, (tap_scratch *)(void *)(g->scratch + (size_t)thread * g->scratch_each), i0,
+                    g->n - i0 < g->chunk ? g->n : i0 + g->chunk, rows * part / g->row_parts,
+                    rows * (part + 1) / g->row_parts);
+        return;
+    }
     if (g->padded) {
         int i = task / g->row_parts, part = task % g->row_parts, rows = g->axis[0].out;
         gather_padded(g, &t, &list, g->scratch + (size_t)thread * g->scratch_each, i,
@@ -395,8 +562,9 @@ static size_t classes_size(const axis a[2])
 
 static size_t gather_work(const axis a[2], int cin, int threads)
 {
-    size_t padded = padded_size(a, cin) * (size_t)threads, classes = classes_size(a);
-    return padded > classes ? padded : classes;
+    size_t padded = padded_size(a, cin), taps = floats_of(sizeof(tap_scratch)), classes = classes_size(a);
+    size_t most = (padded > taps ? padded : taps) * (size_t)threads;
+    return most > classes ? most : classes;
 }
 
 static bool has_padding(const axis *a)
@@ -417,8 +585,17 @@ static void run_gather(gather *g, ss_pool *pool, float *work)
     g->padded = g->n < PADDED_BELOW && (has_padding(&a[0]) || has_padding(&a[1]));
     bool few = g->n < threads * WINDOWS_EACH;
     g->panel_parts = few && panels >= 2 * threads ? threads : 1;
-    int tasks;
-    if (g->padded) {
+    int tasks, pixels = a[0].out * a[1].out;
+    g->by_taps =
+        g->padded && g->cin >= TAP_CHANNELS && pixels <= TAP_PIXELS && a[0].taps * a[1].taps <= TAP_TAPS;
+    if (g->by_taps) {
+        g->chunk = TAP_PIXELS / pixels;
+        tasks = (g->n + g->chunk - 1) / g->chunk;
+        g->row_parts = tasks < threads && g->panel_parts == 1 ? (threads < a[0].out ? threads : a[0].out) : 1;
+        tasks *= g->row_parts;
+        g->scratch = work;
+        g->scratch_each = floats_of(sizeof(tap_scratch));
+    } else if (g->padded) {
         g->row_parts = g->n < threads && g->panel_parts == 1 ? (threads < a[0].out ? threads : a[0].out) : 1;
         tasks = g->n * g->row_parts;
         g->scratch = work;
@@ -458,11 +635,16 @@ static void back_axes(const ss_conv *c, axis a[2])
     a[1] = (axis){c->w, c->ow, c->kw, c->stride, c->pad, true};
 }
 
-void ss_conv_forward(const ss_conv *c, ss_pool *pool, int n, const float *x, const float *packed,
+void ss_conv_forward(const ss_conv *c, ss_pool *pool, int n, const float *x, const void *packed,
                      const float *bias, const float *add, bool relu, float *y, float *work)
 {
     if (n <= 0)
         return;
+    if (c->algo) {
+        ss_winograd_args a = {.x = x, .packed = packed, .bias = bias, .add = add, .relu = relu, .y = y};
+        ss_winograd_run(c, false, pool, n, &a, work);
+        return;
+    }
     if (!ss_kernels()->conv) {
         ss_scalar_conv_forward(c, n, x, packed, bias, add, relu, y);
         return;
@@ -472,6 +654,7 @@ void ss_conv_forward(const ss_conv *c, ss_pool *pool, int n, const float *x, con
                 .n = n,
                 .x = x,
                 .w = packed,
+                .half = c->half,
                 .bias = bias,
                 .add = add,
                 .relu = relu,
@@ -486,6 +669,11 @@ void ss_conv_dx(const ss_conv *c, ss_pool *pool, int n, const float *dy, const f
 {
     if (n <= 0)
         return;
+    if (c->algo) {
+        ss_winograd_args a = {.x = dy, .packed = packed_back, .add = add, .gate = gate, .y = dx};
+        ss_winograd_run(c, true, pool, n, &a, work);
+        return;
+    }
     if (!ss_kernels()->conv) {
         ss_scalar_conv_dx(c, n, dy, packed_back, add, gate, dx);
         return;
@@ -665,7 +853,9 @@ size_t ss_conv_work(const ss_conv *c, int n, const ss_pool *pool)
     size_t back = gather_work(a, c->cout, threads);
     most = back > most ? back : most;
     size_t dw = rows_apart(c) ? dw_scratch(c) * (size_t)dw_parts(c, threads) : 0;
-    return dw > most ? dw : most;
+    most = dw > most ? dw : most;
+    size_t winograd = c->algo ? ss_winograd_work(c, threads) : 0;
+    return winograd > most ? winograd : most;
 }
 
 /* ---- matrix product ---- */

@@ -29,7 +29,7 @@ static inline int ss_dw_group(const ss_conv *c)
 
 /* A stretch of the reduction that lies side by side in input and weights. */
 typedef struct ss_segment {
-    ptrdiff_t x, w; /* floats from a pixel's place in the input, and from the panel's begin */
+    ptrdiff_t x, w; /* numbers from a pixel's place in the input, and from the panel's begin */
     int len;
 } ss_segment;
 
@@ -38,10 +38,13 @@ typedef struct ss_conv_tile {
     const float *x;
     const ptrdiff_t *in, *out; /* [pixels]: places in x; in add, gate, y */
     int pixels;
+    const float *from; /* chains begin with what lies here, whole panels a pixel; NULL: with 0 */
+    const ptrdiff_t *from_at;
     const ss_segment *segment;
     int segments;
-    const float *w; /* panels, panel_stride floats apart */
+    const void *w; /* panels, panel_stride weights apart */
     size_t panel_stride;
+    bool half; /* weights are f16 */
     int channels;
     const float *bias, *add, *gate; /* or NULL */
     bool relu;
@@ -60,6 +63,39 @@ typedef struct ss_dw_tile {
     int channels;
 } ss_dw_tile;
 
+/* One tile of the input to the points, all channels (a multiple of 16). */
+typedef struct ss_wino_in {
+    int m, channels;
+    const float *base[6]; /* row k's pixel j is at base + row + j * pixel */
+    ptrdiff_t row[6], pixel;
+    unsigned columns; /* bit j: column j lies in the image; the others are zeros */
+    float *v;         /* points v_point floats apart */
+    ptrdiff_t v_point;
+} ss_wino_in;
+
+/* At each point: p [tiles][panels * 16] = v [tiles][depth] times the panels' weights. */
+typedef struct ss_wino_product {
+    int points, tiles, depth, panels;
+    const float *v;
+    ptrdiff_t v_point;
+    const float *u; /* [panel][point][depth][16] */
+    size_t panel_stride;
+    float *p;
+    ptrdiff_t p_point, p_row;
+} ss_wino_product;
+
+/* The points to one tile of the output, and what follows a convolution. */
+typedef struct ss_wino_out {
+    int m, channels;   /* a multiple of 16 */
+    int rows, columns; /* of the tile that lie in the image */
+    const float *p;
+    ptrdiff_t p_point;
+    const float *bias, *add, *gate; /* or NULL */
+    bool relu;
+    float *y;
+    ptrdiff_t row, pixel; /* floats from row to row, pixel to pixel of add, gate, y */
+} ss_wino_out;
+
 typedef struct ss_kernel_table {
     void (*conv)(const ss_conv_tile *t); /* NULL: the plain loops of scalar.c */
     void (*dw)(const ss_dw_tile *t);
@@ -71,6 +107,11 @@ typedef struct ss_kernel_table {
                             float *to, size_t row);
     void (*turn)(const float *from, size_t columns,
                  float *to); /* the transpose of [16][16], its first rows */
+    void (*wino_in)(const ss_wino_in *t);
+    void (*wino_product)(const ss_wino_product *t);
+    void (*wino_out)(const ss_wino_out *t);
+    void (*wino_weights)(int m, const float *from, size_t from_step, size_t channels, float *to,
+                         size_t to_step);
     void (*relu)(size_t n, const float *x, float *y);
     void (*relu_backward)(size_t n, const float *y, const float *dy, float *dx);
     void (*affine)(size_t rows, size_t c, const float *x, const float *scale, const float *shift,

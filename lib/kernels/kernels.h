@@ -26,10 +26,18 @@
 
 /* ---- convolution; a linear layer is one of 1x1 over a 1x1 image ---------------------------------------- */
 
+typedef enum ss_conv_algo {
+    SS_CONV_DIRECT = 0,
+    SS_CONV_WINOGRAD2 = 2, /* by tiles of 2x2 outputs: 2.25 times fewer multiplications */
+    SS_CONV_WINOGRAD4 = 4  /* 4x4: 4 times fewer, and four times the weights */
+} ss_conv_algo;
+
 typedef struct ss_conv {
     int cin, h, w;    /* input */
     int cout, oh, ow; /* output */
     int kh, kw, stride, pad;
+    ss_conv_algo algo; /* of forward and dx: how weights are packed and in which order sums are taken */
+    bool half;         /* packed weights of a direct forward are f16, which must hold them exactly */
 } ss_conv;
 
 /**
@@ -40,11 +48,28 @@ int ss_conv_init(ss_conv *c, int cin, int h, int w, int cout, int kh, int kw, in
 /** y[n][cout] = x[n][cin] W^T + b with W as PyTorch's [cout][cin]. */
 int ss_conv_linear(ss_conv *c, int cin, int cout);
 
-/** Floats of the packed weights for the forward, which is also the layout of dw; and of those for dx. */
+/**
+ * Choose the algorithm that should take least time for one window, by counting multiplications, what
+ * transforms cost and weights that are read: by the shape alone, so that results are the same wherever they
+ * are computed.
+ */
+void ss_conv_plan(ss_conv *c);
+
+/** Whether half may be set: direct, and a kernel of at most 9 taps. */
+bool ss_conv_may_half(const ss_conv *c);
+
+/** "direct", "winograd2", "winograd4". */
+const char *ss_conv_algo_name(ss_conv_algo a);
+
+/** Bytes of the packed weights for the forward; floats of those for dx, and of a dw. */
 size_t ss_conv_packed(const ss_conv *c);
 size_t ss_conv_packed_back(const ss_conv *c);
-/** weights [cout][cin][kh][kw] -> packed [cout/16 up][kh][kw][cin][16], unused lanes 0. */
-void ss_conv_pack(const ss_conv *c, const float *weights, float *packed);
+size_t ss_conv_dw_size(const ss_conv *c);
+/**
+ * weights [cout][cin][kh][kw] -> packed [cout/16 up][kh][kw][cin][16], unused lanes 0; rounded to f16 with
+ * c->half; Winograd: [cout/16][point][cin][16] f32.
+ */
+void ss_conv_pack(const ss_conv *c, const float *weights, void *packed);
 /** weights [cout][cin][kh][kw] -> the form ss_conv_dx reads. */
 void ss_conv_pack_back(const ss_conv *c, const float *weights, float *packed);
 /** weights [cout][cin][kh][kw] += packed: takes a dw home. */
@@ -59,7 +84,7 @@ size_t ss_conv_work(const ss_conv *c, int n, const ss_pool *pool);
  * itself A factor on an output (a gain after the activation, a branch's weight) is best multiplied into
  * weights and bias.
  */
-void ss_conv_forward(const ss_conv *c, ss_pool *pool, int n, const float *x, const float *packed,
+void ss_conv_forward(const ss_conv *c, ss_pool *pool, int n, const float *x, const void *packed,
                      const float *bias, const float *add, bool relu, float *y, float *work);
 /**
  * dx = gradient at x + add, then 0 where gate <= 0 (gate: the output of the ReLU that made x).

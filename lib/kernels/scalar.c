@@ -6,6 +6,7 @@
  */
 #include "kernels/vec_scalar.h"
 #include "kernels/elements.h"
+#include "kernels/winograd_vec.h"
 #include "kernels/scalar.h"
 
 #include <string.h>
@@ -16,7 +17,12 @@ static float finish(float chain, float bias, const float *add)
     return add ? v + *add : v;
 }
 
-void ss_scalar_conv_forward(const ss_conv *c, int n, const float *x, const float *packed, const float *bias,
+static float weight(const ss_conv *c, const void *packed, size_t at)
+{
+    return c->half ? ss_f16_to_f32(((const uint16_t *)packed)[at]) : ((const float *)packed)[at];
+}
+
+void ss_scalar_conv_forward(const ss_conv *c, int n, const float *x, const void *packed, const float *bias,
                             const float *add, bool relu_too, float *y)
 {
     for (int i = 0; i < n; i++)
@@ -32,9 +38,9 @@ void ss_scalar_conv_forward(const ss_conv *c, int n, const float *x, const float
                             const float *in =
                                 x + (((size_t)i * (size_t)c->h + (size_t)h) * (size_t)c->w + (size_t)w) *
                                         (size_t)c->cin;
-                            const float *k = packed + ss_packed_at(c, o, r, s);
-                            for (int ci = 0; ci < c->cin; ci++)
-                                chain = fmaf(in[ci], k[ci * SS_PANEL], chain);
+                            size_t k = ss_packed_at(c, o, r, s);
+                            for (size_t ci = 0; ci < (size_t)c->cin; ci++)
+                                chain = fmaf(in[ci], weight(c, packed, k + ci * SS_PANEL), chain);
                         }
                     size_t at = (((size_t)i * (size_t)c->oh + (size_t)oh) * (size_t)c->ow + (size_t)ow) *
                                     (size_t)c->cout +
@@ -129,4 +135,4 @@ void ss_scalar_gemm(bool ta, bool tb, int m, int n, int k, const float *a, int l
         }
 }
 
-const ss_kernel_table ss_kernels_scalar = {ELEMENTS};
+const ss_kernel_table ss_kernels_scalar = {ELEMENTS, WINOGRAD};

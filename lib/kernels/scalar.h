@@ -21,7 +21,7 @@ static inline size_t ss_packed_back_at(const ss_conv *c, int ci, int r, int s)
            (size_t)(ci % SS_PANEL);
 }
 
-void ss_scalar_conv_forward(const ss_conv *c, int n, const float *x, const float *packed, const float *bias,
+void ss_scalar_conv_forward(const ss_conv *c, int n, const float *x, const void *packed, const float *bias,
                             const float *add, bool relu, float *y);
 void ss_scalar_conv_dx(const ss_conv *c, int n, const float *dy, const float *packed, const float *add,
                        const float *gate, float *dx);

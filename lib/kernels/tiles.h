@@ -23,15 +23,26 @@ typedef struct tile_entry {
     void (*run)(const void *t, int first, int panel);
 } tile_entry;
 
-ALWAYS_INLINE void conv_steps(int m, int v, int steps, const float *const *x, ptrdiff_t at, const float **w,
-                              vf (*acc)[MOST_VECTORS])
+/* Weight `at` of a panel and those beside it. */
+ALWAYS_INLINE vf weights_at(const void *w, ptrdiff_t at, bool half)
+{
+    return half ? vload_f16n((const uint16_t *)w + at, VL) : vload((const float *)w + at);
+}
+
+ALWAYS_INLINE const void *weights_from(const void *w, ptrdiff_t at, bool half)
+{
+    return half ? (const void *)((const uint16_t *)w + at) : (const void *)((const float *)w + at);
+}
+
+ALWAYS_INLINE void conv_steps(int m, int v, int steps, bool half, const float *const *x, ptrdiff_t at,
+                              const void **w, vf (*acc)[MOST_VECTORS])
 {
     vf b[4][MOST_VECTORS];
 #pragma GCC unroll 4
     for (int u = 0; u < steps; u++)
 #pragma GCC unroll 8
         for (int j = 0; j < v; j++)
-            b[u][j] = vload(w[j / PV] + u * SS_PANEL + j % PV * VL);
+            b[u][j] = weights_at(w[j / PV], u * SS_PANEL + j % PV * VL, half);
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++)
 #pragma GCC unroll 4
@@ -43,33 +54,42 @@ ALWAYS_INLINE void conv_steps(int m, int v, int steps, const float *const *x, pt
         }
 #pragma GCC unroll 8
     for (int j = 0; j < v / PV; j++)
-        w[j] += steps * SS_PANEL;
+        w[j] = weights_from(w[j], steps * SS_PANEL, half);
 }
 
-ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, int v)
+ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, int v, bool half)
 {
     vf acc[MOST_ROWS][MOST_VECTORS];
+    if (t->from) {
 #pragma GCC unroll 32
-    for (int i = 0; i < m; i++)
+        for (int i = 0; i < m; i++)
 #pragma GCC unroll 8
-        for (int j = 0; j < v; j++)
-            acc[i][j] = vset1(0.0f);
+            for (int j = 0; j < v; j++)
+                acc[i][j] = vload(t->from + (t->from_at[first + i] + panel * SS_PANEL + j * VL));
+    } else {
+#pragma GCC unroll 32
+        for (int i = 0; i < m; i++)
+#pragma GCC unroll 8
+            for (int j = 0; j < v; j++)
+                acc[i][j] = vset1(0.0f);
+    }
     const float *x[MOST_ROWS];
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++)
         x[i] = t->x + t->in[first + i];
     for (int q = 0; q < t->segments; q++) {
-        const float *w[MOST_VECTORS];
+        const void *w[MOST_VECTORS];
 #pragma GCC unroll 8
         for (int j = 0; j < v / PV; j++)
-            w[j] = t->w + (size_t)(panel + j) * t->panel_stride + t->segment[q].w;
+            w[j] = weights_from(t->w, (ptrdiff_t)((size_t)(panel + j) * t->panel_stride) + t->segment[q].w,
+                                half);
         const int steps = STEPS(m, v);
         ptrdiff_t at = t->segment[q].x, end = at + t->segment[q].len;
         for (; at + steps <= end; at += steps)
-            conv_steps(m, v, steps, x, at, w, acc);
+            conv_steps(m, v, steps, half, x, at, w, acc);
         if (steps > 1)
             for (; at < end; at++)
-                conv_steps(m, v, 1, x, at, w, acc);
+                conv_steps(m, v, 1, half, x, at, w, acc);
     }
     const vf zero = vset1(0.0f);
 #pragma GCC unroll 8
@@ -97,14 +117,29 @@ ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, i
 #define CONV_FUNCTION(m, panels)                                                                             \
     static __attribute__((noinline)) void conv_##m##_##panels(const void *t, int first, int panel)           \
     {                                                                                                        \
-        conv_mv(t, first, panel, m, (panels)*PV);                                                            \
+        conv_mv(t, first, panel, m, (panels)*PV, false);                                                     \
+    }                                                                                                        \
+    static __attribute__((noinline)) void conv_half_##m##_##panels(const void *t, int first, int panel)      \
+    {                                                                                                        \
+        conv_mv(t, first, panel, m, (panels)*PV, true);                                                      \
     }
-#define CONV_ENTRY(m, panels) {m, panels, conv_##m##_##panels},
+#define CONV_ENTRY(m, panels)      {m, panels, conv_##m##_##panels},
+#define CONV_HALF_ENTRY(m, panels) {m, panels, conv_half_##m##_##panels},
 CONV_TILES_ALL(CONV_FUNCTION)
 
-/* For a group of 1, 2 or 4 panels, the tiles to cover its pixels with, each as often as it fits. */
-static const tile_entry conv_tiles[3][12] = {
-    {CONV_TILES_1(CONV_ENTRY){0}}, {CONV_TILES_2(CONV_ENTRY){0}}, {CONV_TILES_4(CONV_ENTRY){0}}};
+/*
+ * For f32 and f16 weights and a group of 1, 2 or 4 panels, the tiles to cover its pixels with, each as often
+ * as it fits. Last, for 4 panels and chains that go on: wide tiles alone, since the pixels of a tap are few
+ * and odd.
+ */
+static const tile_entry conv_tiles[2][4][12] = {{{CONV_TILES_1(CONV_ENTRY){0}},
+                                                 {CONV_TILES_2(CONV_ENTRY){0}},
+                                                 {CONV_TILES_4(CONV_ENTRY){0}},
+                                                 {CONV_TILES_W(CONV_ENTRY){0}}},
+                                                {{CONV_TILES_1(CONV_HALF_ENTRY){0}},
+                                                 {CONV_TILES_2(CONV_HALF_ENTRY){0}},
+                                                 {CONV_TILES_4(CONV_HALF_ENTRY){0}},
+                                                 {CONV_TILES_W(CONV_HALF_ENTRY){0}}}};
 
 static void conv_tile(const ss_conv_tile *t)
 {
@@ -112,7 +147,7 @@ static void conv_tile(const ss_conv_tile *t)
     for (int p = 0, g; p < panels; p += 1 << g) {
         g = panels - p >= 4 ? 2 : panels - p >= 2 ? 1 : 0;
         int first = 0;
-        for (const tile_entry *e = conv_tiles[g]; first < t->pixels; e++) {
+        for (const tile_entry *e = conv_tiles[t->half][g == 2 && t->from ? 3 : g]; first < t->pixels; e++) {
             int end = first + (t->pixels - first) / e->m * e->m;
             for (int q = 0; q < 1 << g; q += e->panels)
                 for (int i = first; i < end; i += e->m)

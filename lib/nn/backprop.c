@@ -75,7 +75,7 @@ static int alloc_unit(ss_backprop *b, int i)
     struct unit *u = &b->unit[i];
     size_t n = (size_t)b->max_batch, cout = (size_t)c->cout;
     int rc = ss_ready_alloc(&b->ready[i], c, b->behind);
-    b->held += ss_ready_floats(c, b->behind) * sizeof(float);
+    b->held += ss_ready_bytes(c, b->behind);
     u->back = take(b, ss_conv_packed_back(c), &rc);
     u->row_mean = take(b, cout, &rc);
     u->row_rstd = take(b, cout, &rc);
@@ -101,14 +101,14 @@ static int alloc_all(ss_backprop *b)
 {
     const ss_layers *l = &b->l;
     size_t n = (size_t)b->max_batch, grad = (size_t)l->fc.cin * (size_t)l->pixels,
-           dw = ss_conv_packed(&l->fc);
+           dw = ss_conv_dw_size(&l->fc);
     int rc = SS_OK;
     ss_scratch_size size = ss_layers_scratch(l, b->from, SS_CUT_EMBEDDING, b->max_batch, b->pool,
                                              b->behind == SS_BEHIND_NOTHING);
     for (int i = b->first; i < l->nunit && rc == SS_OK; i++) {
         const ss_conv *c = &l->unit[i].conv;
         rc = alloc_unit(b, i);
-        dw = larger(dw, ss_conv_packed(c));
+        dw = larger(dw, ss_conv_dw_size(c));
         if (i > 0)
             grad = larger(grad, larger(inputs(c), outputs(c)));
     }
@@ -118,7 +118,7 @@ static int alloc_all(ss_backprop *b)
     b->held += (size.a + size.b + size.raw + size.stat + size.work) * sizeof(float);
     if (rc == SS_OK)
         rc = ss_ready_alloc(&b->fc, &l->fc, SS_BEHIND_NOTHING);
-    b->held += ss_ready_floats(&l->fc, SS_BEHIND_NOTHING) * sizeof(float);
+    b->held += ss_ready_bytes(&l->fc, SS_BEHIND_NOTHING);
     b->fc_back = take(b, ss_conv_packed_back(&l->fc), &rc);
     b->input = take(b, n * b->in, &rc);
     b->which =
@@ -339,7 +339,7 @@ static void backward_unit(ss_backprop *b, int i, const float *x, const float *g,
         dbias = b->channel;
         memset(dbias, 0, (size_t)u->conv.cout * sizeof(float));
     }
-    memset(b->dw, 0, ss_conv_packed(&u->conv) * sizeof(float));
+    memset(b->dw, 0, ss_conv_dw_size(&u->conv) * sizeof(float));
     ss_conv_dw(&u->conv, b->pool, n, x, g, b->dw, dbias, work);
     unfold(b, i, grad);
     if (dx)
@@ -354,7 +354,7 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
     if (n == 0)
         return SS_EINVAL;
     ss_l2norm_backward(n, l->fc.cout, b->z, b->norm, dz, dx);
-    memset(b->dw, 0, ss_conv_packed(&l->fc) * sizeof(float));
+    memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
     ss_conv_dw(&l->fc, b->pool, n, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
     ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
     ss_conv_dx(&l->fc, b->pool, n, dx, b->fc_back, NULL, NULL, inner, work);

@@ -33,6 +33,7 @@ static int add_unit(ss_layers *l, const ss_model *m, const char *conv, const cha
         if (rc == SS_OK)
             rc = find(m, norm, "running_var", 1, shape, &u.var, e);
     }
+    ss_conv_plan(&u.conv);
     l->unit[l->nunit++] = u;
     return rc;
 }
@@ -177,7 +178,7 @@ int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind)
 {
     size_t rows = (size_t)c->cout;
     r->behind = behind;
-    r->packed = ss_alloc(ss_conv_packed(c), sizeof(float));
+    r->packed = ss_alloc(ss_conv_packed(c), 1);
     if (behind == SS_BEHIND_NOTHING)
         r->bias = ss_alloc(rows, sizeof(float));
     else {
@@ -187,9 +188,9 @@ int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind)
     return r->packed && (r->bias || (r->scale && r->shift)) ? SS_OK : SS_ENOMEM;
 }
 
-size_t ss_ready_floats(const ss_conv *c, ss_behind behind)
+size_t ss_ready_bytes(const ss_conv *c, ss_behind behind)
 {
-    return ss_conv_packed(c) + (behind == SS_BEHIND_NOTHING ? 1 : 2) * (size_t)c->cout;
+    return ss_conv_packed(c) + (behind == SS_BEHIND_NOTHING ? 1 : 2) * (size_t)c->cout * sizeof(float);
 }
 
 void ss_ready_free(ss_ready *r)

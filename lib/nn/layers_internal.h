@@ -55,7 +55,7 @@ typedef enum ss_behind {
 /** A unit (or fc) ready to run. */
 typedef struct ss_ready {
     ss_behind behind;
-    float *packed;        /* ss_conv_pack */
+    void *packed;         /* ss_conv_pack */
     float *bias;          /* [cout], folded only */
     float *scale, *shift; /* [cout], otherwise */
 } ss_ready;
@@ -72,7 +72,7 @@ void ss_unit_fold(const ss_layers *l, const ss_model *m, int unit, float *w, flo
 /** Room for a unit, to be filled; release with ss_ready_free also after SS_ENOMEM. */
 int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind);
 void ss_ready_free(ss_ready *r);
-size_t ss_ready_floats(const ss_conv *c, ss_behind behind);
+size_t ss_ready_bytes(const ss_conv *c, ss_behind behind);
 
 /**
  * y = unit(x), channels-last; add (NULL or as y, may be y) before the ReLU.

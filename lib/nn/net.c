@@ -140,14 +140,15 @@ int ss_net_run(ss_net *net, int n, const float *in, float *out)
 size_t ss_net_memory(const ss_net *net)
 {
     const ss_scratch_size *s = &net->size;
-    size_t floats = (size_t)net->lanes * (s->a + s->b + s->raw + s->stat + s->work);
+    size_t bytes =
+        (size_t)net->lanes * (s->a + s->b + s->raw + s->stat + s->work) * sizeof(float) + sizeof *net;
     int first, last;
     ss_layers_range(&net->layers, net->from, net->until, &first, &last);
     for (int i = first; i < last; i++)
-        floats += ss_ready_floats(&net->layers.unit[i].conv, net->behind);
+        bytes += ss_ready_bytes(&net->layers.unit[i].conv, net->behind);
     if (net->fc.packed)
-        floats += ss_ready_floats(&net->layers.fc, SS_BEHIND_NOTHING);
-    return floats * sizeof(float) + sizeof *net;
+        bytes += ss_ready_bytes(&net->layers.fc, SS_BEHIND_NOTHING);
+    return bytes;
 }
 
 void ss_net_close(ss_net **net)

@@ -112,7 +112,7 @@ static void conv_gradients(ss_conv c, int n, bool relu)
     k.add = normal(k.out);
     k.r = normal(k.out);
     k.y = zeros(k.out);
-    k.packed = zeros(ss_conv_packed(&c));
+    k.packed = zeros(ss_conv_packed(&c) / sizeof(float));
     k.work = zeros(ss_conv_work(&c, n, NULL));
     if (relu) {
         /* Whole numbers and biases of a half: no output is nearer than that to the kink. */
@@ -126,7 +126,7 @@ static void conv_gradients(ss_conv c, int n, bool relu)
     }
     conv_loss(&k);
 
-    float *dy = zeros(k.out), *dx = zeros(k.in), *dw = zeros(ss_conv_packed(&c)),
+    float *dy = zeros(k.out), *dx = zeros(k.in), *dw = zeros(ss_conv_dw_size(&c)),
           *dweights = zeros(k.weights), *db = zeros((size_t)c.cout);
     float *back = zeros(ss_conv_packed_back(&c));
     memcpy(dy, k.r, k.out * sizeof *dy);

@@ -53,9 +53,9 @@ static void conv_case(const char *name, int n, ss_conv c, conv_reference t)
            weights = (size_t)(c.cout * c.cin * c.kh * c.kw);
     float *x = hwc(t.x, n, c.cin, in), *r = hwc(t.r, n, c.cout, out),
           *a = t.a ? hwc(t.a, n, c.cout, out) : NULL;
-    float *packed = zeros(ss_conv_packed(&c)), *back = zeros(ss_conv_packed_back(&c)),
+    float *packed = zeros(ss_conv_packed(&c) / sizeof(float)), *back = zeros(ss_conv_packed_back(&c)),
           *work = zeros(ss_conv_work(&c, n, NULL));
-    float *y = zeros(nout), *dx = zeros(nin), *dw = zeros(ss_conv_packed(&c)), *dweights = zeros(weights),
+    float *y = zeros(nout), *dx = zeros(nin), *dw = zeros(ss_conv_dw_size(&c)), *dweights = zeros(weights),
           *db = zeros((size_t)c.cout);
     ss_conv_pack(&c, t.w, packed);
     ss_conv_pack_back(&c, t.w, back);

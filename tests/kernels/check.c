@@ -153,36 +153,44 @@ static bool check_conv(ss_cpu l)
     int k = some(1, 7), kw = some(0, 3) ? k : some(1, 7);
     while (ss_conv_init(&c, channels(), some(1, 12), some(1, 14), channels(), k, kw, some(1, 3), some(0, 3)))
         ;
+    if (some(0, 1)) { /* one that has a choice of algorithms */
+        static const ss_conv_algo algos[] = {SS_CONV_DIRECT, SS_CONV_WINOGRAD2, SS_CONV_WINOGRAD4};
+        ss_conv_init(&c, 16 * some(1, 6), some(2, 20), some(2, 20), 16 * some(1, 7), 3, 3, 1, some(0, 2));
+        c.algo = algos[some(0, 2)];
+    }
     int n = some(1, 13);
     char shape[160];
-    snprintf(shape, sizeof shape, "%d x %dx%dx%d -> %dx%dx%d, kernel %dx%d/%d pad %d", n, c.cin, c.h, c.w,
-             c.cout, c.oh, c.ow, c.kh, c.kw, c.stride, c.pad);
+    snprintf(shape, sizeof shape, "%d x %dx%dx%d -> %dx%dx%d, kernel %dx%d/%d pad %d, algorithm %d", n, c.cin,
+             c.h, c.w, c.cout, c.oh, c.ow, c.kh, c.kw, c.stride, c.pad, c.algo);
     size_t in = (size_t)c.h * (size_t)c.w * (size_t)c.cin, out = (size_t)c.oh * (size_t)c.ow * (size_t)c.cout,
            m = (size_t)n;
     size_t weights = (size_t)c.cout * (size_t)c.cin * (size_t)c.kh * (size_t)c.kw;
-    float *w = normal(weights), *packed = empty(ss_conv_packed(&c)), *back = empty(ss_conv_packed_back(&c));
+    c.half = ss_conv_may_half(&c) && some(0, 1);
+    float *w = normal(weights), *back = empty(ss_conv_packed_back(&c));
+    void *packed = room(ss_conv_packed(&c), 1);
     ss_conv_pack(&c, w, packed);
     ss_conv_pack_back(&c, w, back);
     float *x = sparse(in * m), *dy = sparse(out * m), *bias = some(0, 3) ? sparse((size_t)c.cout) : NULL;
     float *add_y = some(0, 1) ? normal(out * m) : NULL, *add_x = some(0, 1) ? normal(in * m) : NULL;
     float *gate = some(0, 1) ? sparse(in * m) : NULL;
     bool relu = some(0, 1);
-    float *dw0 = normal(ss_conv_packed(&c)), *db0 = normal((size_t)c.cout);
+    float *dw0 = normal(ss_conv_dw_size(&c)), *db0 = normal((size_t)c.cout);
 
     level(SS_CPU_SCALAR);
-    float *y = empty(out * m), *dx = empty(in * m), *dw = copy(dw0, ss_conv_packed(&c)),
+    float *y = empty(out * m), *dx = empty(in * m), *dw = copy(dw0, ss_conv_dw_size(&c)),
           *db = copy(db0, (size_t)c.cout);
-    ss_conv_forward(&c, NULL, n, x, packed, bias, add_y, relu, y, NULL);
-    ss_conv_dx(&c, NULL, n, dy, back, add_x, gate, dx, NULL);
-    ss_conv_dw(&c, NULL, n, x, dy, dw, db, NULL);
+    float *work = scratch(ss_conv_work(&c, n, NULL));
+    ss_conv_forward(&c, NULL, n, x, packed, bias, add_y, relu, y, work);
+    ss_conv_dx(&c, NULL, n, dy, back, add_x, gate, dx, work);
+    ss_conv_dw(&c, NULL, n, x, dy, dw, db, work);
 
     level(l);
     bool good = true;
-    float *got_y = empty(out * m), *got_dx = empty(in * m), *got_dw = empty(ss_conv_packed(&c)),
+    float *got_y = empty(out * m), *got_dx = empty(in * m), *got_dw = empty(ss_conv_dw_size(&c)),
           *got_db = empty((size_t)c.cout);
     ss_pool *pools[] = {NULL, two};
     for (int i = 0; i < 2; i++) {
-        float *work = scratch(ss_conv_work(&c, n, pools[i]));
+        work = scratch(ss_conv_work(&c, n, pools[i]));
         const float *a = add_y;
         if (add_y && some(0, 1)) {
             memcpy(got_y, add_y, out * m * sizeof *y);
@@ -197,13 +205,13 @@ static bool check_conv(ss_cpu l)
         }
         ss_conv_dx(&c, pools[i], n, dy, back, a, gate, got_dx, work);
         good &= report("dx", shape, got_dx, dx, in * m * sizeof *dx);
-        memcpy(got_dw, dw0, ss_conv_packed(&c) * sizeof *dw);
+        memcpy(got_dw, dw0, ss_conv_dw_size(&c) * sizeof *dw);
         memcpy(got_db, db0, (size_t)c.cout * sizeof *db);
         ss_conv_dw(&c, pools[i], n, x, dy, got_dw,
                    some(0, 4) ? got_db : memcpy(got_db, db, (size_t)c.cout * sizeof *db), work);
-        good &= report("dw", shape, got_dw, dw, ss_conv_packed(&c) * sizeof *dw);
+        good &= report("dw", shape, got_dw, dw, ss_conv_dw_size(&c) * sizeof *dw);
     }
-    float *work = scratch(ss_conv_work(&c, n, NULL));
+    work = scratch(ss_conv_work(&c, n, NULL));
     int one = some(0, n - 1), some_n = some(1, n - one);
     size_t o = (size_t)one, s = (size_t)some_n;
     ss_conv_forward(&c, NULL, some_n, x + o * in, packed, bias, add_y ? add_y + o * out : NULL, relu, got_y,
@@ -222,12 +230,18 @@ static bool check_pack(ss_cpu l)
     while (ss_conv_init(&c, channels(), 16, 16, channels(), k, some(0, 1) ? k : some(1, 7), some(1, 3), 0))
         ;
     size_t weights = (size_t)c.cout * (size_t)c.cin * (size_t)c.kh * (size_t)c.kw;
-    size_t forward = ss_conv_packed(&c), backward = ss_conv_packed_back(&c);
+    size_t forward = ss_conv_dw_size(&c), backward = ss_conv_packed_back(&c);
     float *w = normal(weights), *dw = normal(forward), *packed[2], *back[2], *home[2];
+    void *half[2];
     for (int i = 0; i < 2; i++) {
         level(i ? l : SS_CPU_SCALAR);
         ss_conv_pack(&c, w, packed[i] = empty(forward));
         ss_conv_pack_back(&c, w, back[i] = empty(backward));
+        c.half = ss_conv_may_half(&c);
+        ss_conv_pack(&c, w, half[i] = room(ss_conv_packed(&c), 1));
+        if (!c.half) /* nothing that could differ */
+            memset(half[i], 0, ss_conv_packed(&c));
+        c.half = false;
         ss_conv_unpack_add(&c, dw, home[i] = copy(w, weights));
     }
     bool good = true;
@@ -243,6 +257,7 @@ static bool check_pack(ss_cpu l)
                             v + dw[ss_packed_at(&c, o, r, s) + (size_t)ci * SS_PANEL];
                 }
     return good & report("pack", "", packed[1], packed[0], forward * sizeof *w) &
+           report("pack in f16", "", half[1], half[0], forward * sizeof(uint16_t) / 4 * 4) &
            report("pack back", "", back[1], back[0], backward * sizeof *w) &
            report("unpack", "", home[1], home[0], weights * sizeof *w);
 }
@@ -253,10 +268,10 @@ static bool check_db(ss_cpu l)
     ss_conv_init(&c, 2, some(1, 40), some(1, 40), channels(), 1, 1, 1, 0);
     int n = some(1, 5);
     size_t rows = (size_t)n * (size_t)c.oh * (size_t)c.ow, m = (size_t)c.cout;
-    float *x = normal(rows * 2), *dy = normal(rows * m), *dw = empty(ss_conv_packed(&c)),
-          *got_dw = empty(ss_conv_packed(&c));
-    memset(dw, 0, ss_conv_packed(&c) * sizeof *dw);
-    memset(got_dw, 0, ss_conv_packed(&c) * sizeof *dw);
+    float *x = normal(rows * 2), *dy = normal(rows * m), *dw = empty(ss_conv_dw_size(&c)),
+          *got_dw = empty(ss_conv_dw_size(&c));
+    memset(dw, 0, ss_conv_dw_size(&c) * sizeof *dw);
+    memset(got_dw, 0, ss_conv_dw_size(&c) * sizeof *dw);
     float *db = normal(m), *got = copy(db, m), *got2 = copy(db, m);
     level(SS_CPU_SCALAR);
     ss_conv_dw(&c, NULL, n, x, dy, dw, db, NULL);
@@ -511,7 +526,8 @@ static const struct {
 
 static ss_pool *bench_pool;
 
-/* Seconds: of the processor on one thread, which other work on the machine disturbs least; else of the clock. */
+/* Seconds: of the processor on one thread, which other work on the machine disturbs least; else of the clock.
+ */
 static double seconds(void)
 {
     struct timespec t;
@@ -574,28 +590,37 @@ static void bench_conv(ss_cpu l)
         {128, 8, 12, 128, 3, 1, 1}, {256, 4, 6, 256, 3, 1, 1}, {512, 2, 3, 512, 3, 1, 1},
     };
     static const int batches[] = {1, 8, 64};
+    static const ss_conv_algo algos[] = {SS_CONV_DIRECT, SS_CONV_WINOGRAD2, SS_CONV_WINOGRAD4};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (int b = 0; b < 3; b++) {
+        for (int b = 0; b < 12; b++) {
             const int *k = shapes[s];
-            conv_run r = {.n = batches[b]};
+            conv_run r = {.n = batches[b / 4]};
             if (ss_conv_init(&r.c, k[0], k[1], k[2], k[3], k[4], k[4], k[5], k[6]))
                 die("shape");
+            if (b % 4 > 1 && (k[4] != 3 || k[5] != 1))
+                continue;
+            r.c.half = b % 4 == 1 && ss_conv_may_half(&r.c);
+            if (b % 4 == 1 && !r.c.half)
+                continue;
+            r.c.algo = b % 4 ? algos[b % 4 - 1] : 0;
             size_t in = (size_t)r.n * (size_t)r.c.h * (size_t)r.c.w * (size_t)r.c.cin,
                    out = (size_t)r.n * (size_t)r.c.oh * (size_t)r.c.ow * (size_t)r.c.cout;
             r.x = ones(in);
             r.dx = ones(in);
             r.y = ones(out);
-            r.packed = ones(ss_conv_packed(&r.c));
+            r.packed = ones(ss_conv_packed(&r.c) / sizeof(float));
             r.back = ones(ss_conv_packed_back(&r.c));
-            r.dw = ones(ss_conv_packed(&r.c));
+            r.dw = ones(ss_conv_dw_size(&r.c));
             r.work = ones(ss_conv_work(&r.c, r.n, bench_pool));
             double flop = 2e-9 * (double)out * k[0] * k[4] * k[4];
             double f = best(run_forward, &r), d = k[0] > 1 ? best(run_dx, &r) : INFINITY,
                    w = best(run_dw, &r);
-            printf("%-7s conv %3dx%2dx%2d -> %3d %dx%d/%d, batch %2d: forward %6.1f (%7.1f us)  dx %6.1f "
-                   "(%7.1f us)  dw %6.1f (%7.1f us)\n",
-                   ss_cpu_name(l), k[0], k[1], k[2], k[3], k[4], k[4], k[5], r.n, flop / f, f * 1e6, flop / d,
-                   d * 1e6, flop / w, w * 1e6);
+            printf(
+                "%-7s conv %3dx%2dx%2d -> %3d %dx%d/%d, batch %2d, %-10s: forward %6.1f (%7.1f us)  dx %6.1f "
+                "(%7.1f us)  dw %6.1f (%7.1f us)\n",
+                ss_cpu_name(l), k[0], k[1], k[2], k[3], k[4], k[4], k[5], r.n,
+                r.c.half ? "direct f16" : ss_conv_algo_name(r.c.algo), flop / f, f * 1e6, flop / d, d * 1e6,
+                flop / w, w * 1e6);
             fflush(stdout);
             float *all[] = {r.x, r.dx, r.y, r.packed, r.back, r.dw, r.work};
             for (int i = 0; i < 7; i++)

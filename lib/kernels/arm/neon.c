@@ -12,5 +12,6 @@
 #define DW_TILES_APART(X) DW_TILES_1(X)
 #define DW_PANELS         1
 #include "kernels/tiles.h"
+#include "kernels/winograd_vec.h"
 
-const ss_kernel_table ss_kernels_neon = {ELEMENTS, TILES};
+const ss_kernel_table ss_kernels_neon = {ELEMENTS, TILES, WINOGRAD};

@@ -12,5 +12,6 @@
 #define DW_TILES_APART(X) X(25, 1) X(24, 1) X(16, 1) X(8, 1) X(4, 1) X(2, 1) X(1, 1)
 #define DW_PANELS         2
 #include "kernels/tiles.h"
+#include "kernels/winograd_vec.h"
 
-const ss_kernel_table ss_kernels_avx512 = {ELEMENTS, TILES};
+const ss_kernel_table ss_kernels_avx512 = {ELEMENTS, TILES, WINOGRAD};
