@@ -1,13 +1,16 @@
 /*
  * Time of the network: forward to each cut and on from it, and a training step.
  *
- *   bench-cuts [--width=W] [--norm=N] [--batch=B] [--threads=T] [--rounds=R] [--serve]
+ *   bench-cuts [--model=FILE | --width=W --norm=N --mels=H --frames=T] [--batch=B] [--threads=T] [--ms=MS]
+ *              [--rounds=R | --serve] [--input=FILE]
  *
  * A training step is forward, gradient of a loss at the embedding, backward, and one step of Adam, weights
  * packed anew. Prints microseconds for a window, minimum and median over R rounds; each round takes every
- * measurement once, so that a machine which is slow for a while is slow for all. With --serve it takes one
- * measurement for each line of standard input ("encode 3", "finish 3", "step") and answers with microseconds
- * for a window: torch_eager.py talks to it.
+ * measurement once, so that a machine which is slow for a while is slow for all.
+ *
+ * With --serve it is one side of a comparison: it reads commands from standard input and answers each with
+ * one line, as every engine in this folder does (README.md, "The line protocol"). What a command needs is
+ * opened when it first comes.
  */
 #include <getopt.h>
 #include <math.h>
@@ -15,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/cpu.h"
@@ -27,9 +31,11 @@
 enum { CUTS = SS_CUT_EMBEDDING + 1, MOST_ROUNDS = 1001 };
 
 static int batch = 1, rounds = 15;
+static double least_ms = 5;
 static ss_pool *pool;
 static ss_model *model;
-static float *cut[CUTS]; /* what flows at each of them */
+static const char *input_file;
+static float *cut[CUTS]; /* what flows at each of them, once it was needed */
 static ss_net *encode[CUTS], *finish[CUTS];
 
 static struct training {
@@ -54,40 +60,72 @@ static float *room(size_t n)
     return p;
 }
 
-static void prepare(const ss_model_config *c, int threads)
+static size_t volume(int k)
+{
+    uint32_t d[3];
+    ss_model_cut_shape(&model->config, k, d);
+    return (size_t)batch * d[0] * d[1] * d[2];
+}
+
+/* Windows of noise, or those of --input. */
+static void make_input(void)
+{
+    size_t n = volume(SS_CUT_INPUT);
+    cut[0] = room(n);
+    if (input_file) {
+        FILE *f = fopen(input_file, "rb");
+        if (!f || fread(cut[0], sizeof(float), n, f) != n) {
+            fprintf(stderr, "bench-cuts: %s does not hold %zu values\n", input_file, n);
+            exit(1);
+        }
+        fclose(f);
+        return;
+    }
+    ss_rng r = ss_rng_make(1, 0);
+    ss_rng_fill_normal(&r, cut[0], n);
+    for (size_t k = 0; k < n; k++)
+        cut[0][k] = 5 * cut[0][k] - 4.5f;
+}
+
+static void run_encode(int k)
 {
     ss_err e;
-    check(ss_model_create(&model, c, 1, &e), &e);
-    if (threads > 1)
-        check(ss_pool_open(&pool, threads, &e), &e);
-    for (int i = 0; i < CUTS; i++) {
-        uint32_t d[3];
-        ss_model_cut_shape(c, i, d);
-        size_t n = (size_t)batch * d[0] * d[1] * d[2];
-        cut[i] = room(n);
-        if (i == 0) {
-            ss_rng r = ss_rng_make(1, 0);
-            ss_rng_fill_normal(&r, cut[0], n);
-            for (size_t k = 0; k < n; k++)
-                cut[0][k] = 5 * cut[0][k] - 4.5f;
-        } else {
-            check(ss_net_open(&encode[i], model, pool, 0, i, batch, &e), &e);
-            ss_net_run(encode[i], batch, cut[0], cut[i]);
-        }
-        if (i > 0 && i < CUTS - 1)
-            check(ss_net_open(&finish[i], model, pool, i, SS_CUT_EMBEDDING, batch, &e), &e);
+    if (!encode[k]) {
+        check(ss_net_open(&encode[k], model, pool, SS_CUT_INPUT, k, batch, &e), &e);
+        cut[k] = room(volume(k));
     }
+    ss_net_run(encode[k], batch, cut[0], cut[k]);
+}
+
+static void run_finish(int k)
+{
+    ss_err e;
+    if (!finish[k]) {
+        if (!cut[k])
+            run_encode(k);
+        if (!cut[CUTS - 1])
+            cut[CUTS - 1] = room(volume(CUTS - 1));
+        check(ss_net_open(&finish[k], model, pool, k, SS_CUT_EMBEDDING, batch, &e), &e);
+    }
+    ss_net_run(finish[k], batch, cut[k], cut[CUTS - 1]);
+}
+
+static void open_training(void)
+{
     struct training *t = &training;
+    ss_err e;
     check(ss_backprop_open(&t->b, model, pool, SS_CUT_INPUT, batch, &e), &e);
     t->grad = room(model->ntrainable);
     t->one = room(model->ntrainable);
     t->two = room(model->ntrainable);
-    t->z = room((size_t)batch * (size_t)c->dim);
+    t->z = room((size_t)batch * (size_t)model->config.dim);
 }
 
 static void train_step(void)
 {
     struct training *t = &training;
+    if (!t->b)
+        open_training();
     const ss_adam a = {
         .lr = 1e-6f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .grad_scale = 1, .step = ++t->step};
     memset(t->grad, 0, model->ntrainable * sizeof *t->grad);
@@ -103,9 +141,9 @@ static void train_step(void)
 static bool once(const char *what, int k)
 {
     if (!strcmp(what, "encode") && k > 0 && k < CUTS) {
-        ss_net_run(encode[k], batch, cut[0], cut[k]);
+        run_encode(k);
     } else if (!strcmp(what, "finish") && k > 0 && k < CUTS - 1) {
-        ss_net_run(finish[k], batch, cut[k], cut[CUTS - 1]);
+        run_finish(k);
     } else if (!strcmp(what, "step")) {
         train_step();
     } else {
@@ -114,30 +152,58 @@ static bool once(const char *what, int k)
     return true;
 }
 
-/* Microseconds for a window, over at least 5 ms. */
+/* Microseconds for a window: once to warm up, then over at least the time of --ms. */
 static double measure(const char *what, int k)
 {
+    if (!once(what, k))
+        return NAN;
     int64_t begun = ss_clock_mono_ns(), took;
     int times = 0;
     do {
-        if (!once(what, k))
-            return NAN;
+        once(what, k);
         times++;
         took = ss_clock_mono_ns() - begun;
-    } while (took < 5000000);
+    } while ((double)took < least_ms * 1e6);
     return (double)took / 1e3 / times / batch;
+}
+
+/* Write what "encode K" or "finish K" gives. */
+static bool save(const char *what, int k, const char *path)
+{
+    bool encoding = !strcmp(what, "encode");
+    int end = encoding ? k : CUTS - 1;
+    if (!strcmp(what, "step") || !once(what, k))
+        return false;
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        return false;
+    bool good = fwrite(cut[end], sizeof(float), volume(end), f) == volume(end);
+    return fclose(f) == 0 && good;
 }
 
 static int serve(void)
 {
-    char line[64], what[16], name[16];
+    char line[4400], what[16], name[16], path[4096];
     setvbuf(stdout, NULL, _IOLBF, 0);
     while (fgets(line, sizeof line, stdin)) {
-        name[0] = 0;
-        if (sscanf(line, "%15s %15s", what, name) < 1)
-            return 2;
-        int k = name[0] ? ss_cut_parse(name) : 0;
-        printf("%.3f\n", measure(what, k));
+        int n = sscanf(line, "%15s %15s", what, name);
+        struct rusage usage;
+        if (n == 1 && !strcmp(what, "memory")) {
+            getrusage(RUSAGE_SELF, &usage);
+            printf("%ld\n", usage.ru_maxrss);
+        } else if (n == 2 && !strcmp(what, "save")) {
+            if (sscanf(line, "save %15s %15s %4095[^\n]", what, name, path) != 3 ||
+                !save(what, ss_cut_parse(name), path))
+                puts("error: cannot save");
+            else
+                puts("saved");
+        } else if (n >= 1) {
+            double us = measure(what, n == 2 ? ss_cut_parse(name) : 0);
+            if (isnan(us))
+                puts("error: no such measurement");
+            else
+                printf("%.3f\n", us);
+        }
     }
     return 0;
 }
@@ -177,8 +243,11 @@ static void table(void)
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},  {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
-        {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'}, {NULL, 0, NULL, 0}};
+        {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},   {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
+        {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'},  {"mels", 1, NULL, 'm'},  {"frames", 1, NULL, 'f'},
+        {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'},  {"ms", 1, NULL, 'l'},    {NULL, 0, NULL, 0}};
+    const char *model_file = NULL;
+    ss_err e;
     ss_model_config c;
     int o, threads = 1, norm;
     bool serving = false;
@@ -206,14 +275,36 @@ int main(int argc, char **argv)
         case 's':
             serving = true;
             break;
+        case 'm':
+            c.mels = atoi(optarg);
+            break;
+        case 'f':
+            c.frames = atoi(optarg);
+            break;
+        case 'M':
+            model_file = optarg;
+            break;
+        case 'i':
+            input_file = optarg;
+            break;
+        case 'l':
+            least_ms = atof(optarg);
+            break;
         default:
             return 2;
         }
     }
     if (batch < 1 || batch > 1024 || threads < 1 || rounds < 1 || rounds > MOST_ROUNDS)
         return 2;
-    prepare(&c, threads);
-    fprintf(stderr, "# width %d, norm %s, batch %d, threads %d, cpu %s\n", c.width, ss_norm_name((int)c.norm),
-            batch, threads, ss_cpu_name(ss_cpu_level()));
+    if (model_file)
+        check(ss_model_load(&model, model_file, &e), &e);
+    else
+        check(ss_model_create(&model, &c, 1, &e), &e);
+    c = model->config;
+    if (threads > 1)
+        check(ss_pool_open(&pool, threads, &e), &e);
+    make_input();
+    fprintf(stderr, "# width %d, norm %s, window %dx%d, batch %d, threads %d, cpu %s\n", c.width,
+            ss_norm_name((int)c.norm), c.mels, c.frames, batch, threads, ss_cpu_name(ss_cpu_level()));
     return serving ? serve() : (table(), 0);
 }
