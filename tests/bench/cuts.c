@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/cpu.h"
@@ -27,14 +26,13 @@
 #include "kernels/kernels.h"
 #include "nn/backprop.h"
 #include "nn/net.h"
+#include "side.h"
 
 enum { CUTS = SS_CUT_EMBEDDING + 1, MOST_ROUNDS = 1001 };
 
 static int batch = 1, rounds = 15;
-static double least_ms = 5;
 static ss_pool *pool;
 static ss_model *model;
-static const char *input_file;
 static float *cut[CUTS]; /* what flows at each of them, once it was needed */
 static ss_net *encode[CUTS], *finish[CUTS];
 
@@ -52,14 +50,6 @@ static void check(int rc, const ss_err *e)
     exit(1);
 }
 
-static float *room(size_t n)
-{
-    float *p = ss_zalloc(n, sizeof *p);
-    if (!p)
-        abort();
-    return p;
-}
-
 static size_t volume(int k)
 {
     uint32_t d[3];
@@ -67,20 +57,19 @@ static size_t volume(int k)
     return (size_t)batch * d[0] * d[1] * d[2];
 }
 
-/* Windows of noise, or those of --input. */
-static void make_input(void)
+/* Other windows, and with them other cuts. */
+static bool read_input(const char *path)
+{
+    for (int k = 1; k < CUTS; k++) {
+        ss_free(cut[k]);
+        cut[k] = NULL;
+    }
+    return side_read(path, cut[0], volume(SS_CUT_INPUT));
+}
+
+static void make_noise(void)
 {
     size_t n = volume(SS_CUT_INPUT);
-    cut[0] = room(n);
-    if (input_file) {
-        FILE *f = fopen(input_file, "rb");
-        if (!f || fread(cut[0], sizeof(float), n, f) != n) {
-            fprintf(stderr, "bench-cuts: %s does not hold %zu values\n", input_file, n);
-            exit(1);
-        }
-        fclose(f);
-        return;
-    }
     ss_rng r = ss_rng_make(1, 0);
     ss_rng_fill_normal(&r, cut[0], n);
     for (size_t k = 0; k < n; k++)
@@ -90,23 +79,22 @@ static void make_input(void)
 static void run_encode(int k)
 {
     ss_err e;
-    if (!encode[k]) {
+    if (!encode[k])
         check(ss_net_open(&encode[k], model, pool, SS_CUT_INPUT, k, batch, &e), &e);
-        cut[k] = room(volume(k));
-    }
+    if (!cut[k])
+        cut[k] = side_room(volume(k));
     ss_net_run(encode[k], batch, cut[0], cut[k]);
 }
 
 static void run_finish(int k)
 {
     ss_err e;
-    if (!finish[k]) {
-        if (!cut[k])
-            run_encode(k);
-        if (!cut[CUTS - 1])
-            cut[CUTS - 1] = room(volume(CUTS - 1));
+    if (!finish[k])
         check(ss_net_open(&finish[k], model, pool, k, SS_CUT_EMBEDDING, batch, &e), &e);
-    }
+    if (!cut[k])
+        run_encode(k);
+    if (!cut[CUTS - 1])
+        cut[CUTS - 1] = side_room(volume(CUTS - 1));
     ss_net_run(finish[k], batch, cut[k], cut[CUTS - 1]);
 }
 
@@ -115,10 +103,10 @@ static void open_training(void)
     struct training *t = &training;
     ss_err e;
     check(ss_backprop_open(&t->b, model, pool, SS_CUT_INPUT, batch, &e), &e);
-    t->grad = room(model->ntrainable);
-    t->one = room(model->ntrainable);
-    t->two = room(model->ntrainable);
-    t->z = room((size_t)batch * (size_t)model->config.dim);
+    t->grad = side_room(model->ntrainable);
+    t->one = side_room(model->ntrainable);
+    t->two = side_room(model->ntrainable);
+    t->z = side_room((size_t)batch * (size_t)model->config.dim);
 }
 
 static void train_step(void)
@@ -152,61 +140,14 @@ static bool once(const char *what, int k)
     return true;
 }
 
-/* Microseconds for a window: once to warm up, then over at least the time of --ms. */
-static double measure(const char *what, int k)
+static const float *result(const char *what, int k, size_t *n)
 {
-    if (!once(what, k))
-        return NAN;
-    int64_t begun = ss_clock_mono_ns(), took;
-    int times = 0;
-    do {
-        once(what, k);
-        times++;
-        took = ss_clock_mono_ns() - begun;
-    } while ((double)took < least_ms * 1e6);
-    return (double)took / 1e3 / times / batch;
+    int end = !strcmp(what, "encode") ? k : !strcmp(what, "finish") ? CUTS - 1 : 0;
+    *n = volume(end);
+    return end > 0 ? cut[end] : NULL;
 }
 
-/* Write what "encode K" or "finish K" gives. */
-static bool save(const char *what, int k, const char *path)
-{
-    bool encoding = !strcmp(what, "encode");
-    int end = encoding ? k : CUTS - 1;
-    if (!strcmp(what, "step") || !once(what, k))
-        return false;
-    FILE *f = fopen(path, "wb");
-    if (!f)
-        return false;
-    bool good = fwrite(cut[end], sizeof(float), volume(end), f) == volume(end);
-    return fclose(f) == 0 && good;
-}
-
-static int serve(void)
-{
-    char line[4400], what[16], name[16], path[4096];
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    while (fgets(line, sizeof line, stdin)) {
-        int n = sscanf(line, "%15s %15s", what, name);
-        struct rusage usage;
-        if (n == 1 && !strcmp(what, "memory")) {
-            getrusage(RUSAGE_SELF, &usage);
-            printf("%ld\n", usage.ru_maxrss);
-        } else if (n == 2 && !strcmp(what, "save")) {
-            if (sscanf(line, "save %15s %15s %4095[^\n]", what, name, path) != 3 ||
-                !save(what, ss_cut_parse(name), path))
-                puts("error: cannot save");
-            else
-                puts("saved");
-        } else if (n >= 1) {
-            double us = measure(what, n == 2 ? ss_cut_parse(name) : 0);
-            if (isnan(us))
-                puts("error: no such measurement");
-            else
-                printf("%.3f\n", us);
-        }
-    }
-    return 0;
-}
+static struct side side = {.batch = 1, .least_ms = 5, .once = once, .result = result, .input = read_input};
 
 static int ascending(const void *a, const void *b)
 {
@@ -221,7 +162,7 @@ static void table(void)
     for (int r = -1; r < rounds; r++) /* the first one warms up */
         for (int i = 0; i < 2 * CUTS; i++) {
             int k = i / 2;
-            double us = i == 0 ? measure("step", 0) : measure(what[i % 2], k);
+            double us = i == 0 ? side_measure(&side, "step", 0) : side_measure(&side, what[i % 2], k);
             if (r >= 0)
                 t[i][r] = us;
         }
@@ -246,7 +187,7 @@ int main(int argc, char **argv)
         {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},   {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
         {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'},  {"mels", 1, NULL, 'm'},  {"frames", 1, NULL, 'f'},
         {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'},  {"ms", 1, NULL, 'l'},    {NULL, 0, NULL, 0}};
-    const char *model_file = NULL;
+    const char *model_file = NULL, *input_file = NULL;
     ss_err e;
     ss_model_config c;
     int o, threads = 1, norm;
@@ -288,7 +229,7 @@ int main(int argc, char **argv)
             input_file = optarg;
             break;
         case 'l':
-            least_ms = atof(optarg);
+            side.least_ms = atof(optarg);
             break;
         default:
             return 2;
@@ -303,8 +244,14 @@ int main(int argc, char **argv)
     c = model->config;
     if (threads > 1)
         check(ss_pool_open(&pool, threads, &e), &e);
-    make_input();
+    cut[0] = side_room(volume(SS_CUT_INPUT));
+    make_noise();
+    if (input_file && !read_input(input_file)) {
+        fprintf(stderr, "bench-cuts: '%s' does not hold %zu values\n", input_file, volume(SS_CUT_INPUT));
+        return 1;
+    }
+    side.batch = batch;
     fprintf(stderr, "# width %d, norm %s, window %dx%d, batch %d, threads %d, cpu %s\n", c.width,
             ss_norm_name((int)c.norm), c.mels, c.frames, batch, threads, ss_cpu_name(ss_cpu_level()));
-    return serving ? serve() : (table(), 0);
+    return serving ? side_serve(&side) : (table(), 0);
 }

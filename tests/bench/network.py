@@ -46,12 +46,12 @@ class Network:
         self.add("maxpool", "cut 0", ["stem"], (c, (h + 1) // 2, (w + 1) // 2))
         for k in range(8):
             x, b, stride = "cut %d" % k, "layer%d.%d." % (k // 2 + 1, k % 2), 2 if k in (2, 4, 6) else 1
-            self.conv(b + "conv1", b + "bn1", x, b + "one", stride, True)
-            self.conv(b + "conv2", b + "bn2", b + "one", b + "two", 1, False)
             shortcut = x
             if stride == 2:
                 shortcut = b + "shortcut"
                 self.conv(b + "downsample.0", b + "downsample.1", x, shortcut, 2, False)
+            self.conv(b + "conv1", b + "bn1", x, b + "one", stride, True)
+            self.conv(b + "conv2", b + "bn2", b + "one", b + "two", 1, False)
             self.add("addrelu", "cut %d" % (k + 1), [b + "two", shortcut], self.shape[shortcut])
         self.add("mean", "mean", ["cut 8"], (self.shape["cut 8"][0], 1, 1))
         self.dim = p["fc.weight"].shape[0]
@@ -117,6 +117,23 @@ def convolve(x, w, stride, pad):
     n, c, h, t = v.shape[:4]
     rows = v.transpose(0, 2, 3, 1, 4, 5).reshape(n * h * t, -1)
     return (rows @ w.reshape(len(w), -1).T).reshape(n, h, t, -1).transpose(0, 3, 1, 2)
+
+
+def write_flat(network, path):
+    """For ops.c."""
+    at = {op.name: i for i, op in enumerate(network.ops)}
+    kinds = ["sub", "conv", "maxpool", "addrelu", "mean", "linear", "normalise"]
+    with open(path, "wb") as f:
+        f.write(struct.pack("<4i", len(network.ops), 1, network.mels, network.frames))
+        for op in network.ops:
+            a, b = ([at.get(i, -1) for i in op.inputs] + [-1])[:2]
+            cut = CUTS.index(op.name[4:]) if op.name.startswith("cut ") else 0
+            shape = (network.shape[op.name] + (1, 1))[:3]
+            conv = (op.w.shape[2], op.stride, op.pad, op.relu) if op.kind == "conv" else (0, 0, 0, 0)
+            w = getattr(op, "w", np.zeros(0, "f4"))
+            bias = np.array([network.mean], "f4") if op.kind == "sub" else getattr(op, "b", np.zeros(0, "f4"))
+            f.write(struct.pack("<13i", kinds.index(op.kind), a, b, cut, *shape, *conv, w.size, bias.size))
+            f.write(w.astype("<f4").tobytes() + bias.astype("<f4").tobytes())
 
 
 # ONNX: messages of its protocol buffers, by field number -------------------------------------------------------------
