@@ -1,9 +1,43 @@
 #include "ops.h"
 
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "side.h"
+
+struct ops_options ops_options(int argc, char **argv)
+{
+    static const struct option longs[] = {{"steps", 1, NULL, 's'}, {"input", 1, NULL, 'i'},
+                                          {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
+                                          {"ms", 1, NULL, 'm'},    {NULL, 0, NULL, 0}};
+    struct ops_options o = {NULL, NULL, 1, 1, 5};
+    int c;
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case 's':
+            o.steps = optarg;
+            break;
+        case 'i':
+            o.input = optarg;
+            break;
+        case 'b':
+            o.batch = atoi(optarg);
+            break;
+        case 't':
+            o.threads = atoi(optarg);
+            break;
+        case 'm':
+            o.ms = atof(optarg);
+            break;
+        default:
+            exit(2);
+        }
+    }
+    if (!o.steps || !o.input || o.batch < 1 || o.threads < 1 || optind < argc)
+        exit(2);
+    return o;
+}
 
 static void take(void *to, size_t size, size_t n, FILE *f, const char *path)
 {

@@ -28,6 +28,14 @@ struct ops {
     struct op *op;
 };
 
+struct ops_options {
+    const char *steps, *input; /* files */
+    int batch, threads;
+    double ms;
+};
+
+/** --steps=FILE --input=FILE --batch=B --threads=T --ms=MS; ends the program when it is used otherwise. */
+struct ops_options ops_options(int argc, char **argv);
 /** Ends the program when the file is not one. */
 void ops_read(struct ops *o, const char *path);
 /** Steps first .. last - 1 lead from one cut to another. */
