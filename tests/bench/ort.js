@@ -24,6 +24,8 @@ const batch = Number(options.batch), least = Number(options.ms);
 let overhead = 0, input;
 const sessions = {}, cuts = {};
 
+const size = (shape) => shape.reduce((a, b) => a * b, 1);
+
 async function open(file) {
   const how = {
     executionProviders: ['cpu'], graphOptimizationLevel: 'all', executionMode: 'sequential',
@@ -31,9 +33,9 @@ async function open(file) {
   };
   if (options.optimized) how.optimizedModelFilePath = options.optimized;  // to look at what it makes of the graph
   const session = await ort.InferenceSession.create(path.join(options.models, file), how);
-  const {shape} = session.outputMetadata[0];
-  const result = new ort.Tensor('float32', new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
-  const feeds = (values) => ({[session.inputNames[0]]: new ort.Tensor('float32', values, session.inputMetadata[0].shape)});
+  const {shape} = session.inputMetadata[0], out = session.outputMetadata[0].shape;
+  const result = new ort.Tensor('float32', new Float32Array(size(out)), out);
+  const feeds = (values) => ({[session.inputNames[0]]: new ort.Tensor('float32', values.subarray(0, size(shape)), shape)});
   return {session, feeds, result, fetches: {[session.outputNames[0]]: result}};
 }
 
@@ -76,7 +78,6 @@ async function start(what, k) {
 
 async function answer(line) {
   const [what, k] = line.split(' ');
-  if (what === 'memory') return String(Math.round(process.resourceUsage().maxRSS));
   if (what === 'input') {
     load(line.slice(6));
     return 'loaded';

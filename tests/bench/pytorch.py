@@ -15,7 +15,6 @@ said on standard error. With the reference BLAS (no OpenBLAS installed) it is se
 """
 import argparse
 import os
-import resource
 import sys
 import time
 
@@ -186,8 +185,6 @@ def measure(side, what, k, least, batch):
 
 def answer(side, a, line):
     what, _, rest = line.partition(" ")
-    if what == "memory":
-        return str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     if what == "input":
         side.read(rest)
         return "loaded"
@@ -207,9 +204,9 @@ def main():
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     side = Parts(a) if a.kind == "parts" else Forward(a)
-    blas = sorted({os.path.realpath(l.split()[-1]) for l in open("/proc/self/maps") if "blas" in l and "/" in l})
-    print("# PyTorch %s, %s, threads %d; oneDNN %s; BLAS %s" % (
-        torch.__version__, a.kind, a.threads, torch.backends.mkldnn.is_available(), ", ".join(blas)), file=sys.stderr)
+    blas = sorted({os.path.basename(os.path.realpath(l.split()[-1])) for l in open("/proc/self/maps") if "blas" in l and "/" in l})
+    print("# PyTorch %s with %s%s, threads %d" % (torch.__version__, "oneDNN, " if torch.backends.mkldnn.is_available() else "",
+                                                  " and ".join(blas), a.threads), file=sys.stderr)
     for line in sys.stdin:
         try:
             reply = answer(side, a, line.rstrip("\n"))

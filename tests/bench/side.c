@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -59,13 +58,9 @@ int side_serve(const struct side *s)
     setvbuf(stdout, NULL, _IOLBF, 0);
     while (fgets(line, sizeof line, stdin)) {
         int n = sscanf(line, "%15s %15s", what, cut);
-        struct rusage usage;
         if (n < 1)
             continue;
-        if (!strcmp(what, "memory")) {
-            getrusage(RUSAGE_SELF, &usage);
-            printf("%ld\n", usage.ru_maxrss);
-        } else if (!strcmp(what, "input")) {
+        if (!strcmp(what, "input")) {
             puts(sscanf(line, "input %4095[^\n]", path) == 1 && s->input(path) ? "loaded"
                                                                                : "error: no such windows");
         } else if (!strcmp(what, "save")) {
