@@ -61,4 +61,33 @@ START_TEST(in_parts)
 }
 END_TEST
 
-UNIT_MAIN("crc32c", known_answers, every_length_and_alignment, in_parts)
+/* Long enough for what goes side by side, in stretches of both sizes and with what is left. */
+START_TEST(long_ones)
+{
+    static uint8_t b[100000];
+    ss_rng r = ss_rng_make(2, 0);
+    for (size_t i = 0; i < sizeof b; i++)
+        b[i] = (uint8_t)ss_rng_u32(&r);
+    for (size_t n = 1500; n < sizeof b - 8; n += 1 + n / 37)
+        ck_assert_uint_eq(ss_crc32c(7, b + n % 8, n), ss_crc32c_table(7, b + n % 8, n));
+    ck_assert_uint_eq(ss_crc32c(0, b, sizeof b), definition(0, b, sizeof b));
+}
+END_TEST
+
+START_TEST(joined)
+{
+    static uint8_t b[5000];
+    ss_rng r = ss_rng_make(3, 0);
+    for (size_t i = 0; i < sizeof b; i++)
+        b[i] = (uint8_t)ss_rng_u32(&r);
+    for (size_t n = 0; n < sizeof b; n += 1 + n / 10)
+        for (size_t k = 0; k <= n; k += 1 + n / 7)
+            ck_assert_uint_eq(ss_crc32c_join(ss_crc32c(0, b, k), ss_crc32c(0, b + k, n - k), n - k),
+                              ss_crc32c(0, b, n));
+    /* zeros behind a value: 2^40 of them, as twice 2^39 */
+    uint32_t half = ss_crc32c_join(1, 0, (uint64_t)1 << 39);
+    ck_assert_uint_eq(ss_crc32c_join(1, 0, (uint64_t)1 << 40), ss_crc32c_join(half, 0, (uint64_t)1 << 39));
+}
+END_TEST
+
+UNIT_MAIN("crc32c", known_answers, every_length_and_alignment, in_parts, long_ones, joined)
