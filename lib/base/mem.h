@@ -12,12 +12,18 @@
 #define SS_ALIGN 64 /* bytes; a cache line, and the widest vector */
 
 /**
- * Room for count * size bytes, aligned to SS_ALIGN. ss_alloc leaves it as it comes, ss_zalloc clears it.
+ * Room for count * size bytes, aligned to SS_ALIGN. ss_alloc leaves it as it comes, ss_zalloc gives
+ * zeros, which take no memory in a large block until they are touched.
  * NULL when the product overflows, the cap would be passed or the system refuses. A count of 0 gives a
  * valid pointer. Release with ss_free.
  */
 void *ss_alloc(size_t count, size_t size);
 void *ss_zalloc(size_t count, size_t size);
+/**
+ * ss_alloc for a block that is written at once from end to end: where the system can, its memory is there
+ * when the call returns, in large pages, instead of page by page at the first touch of each.
+ */
+void *ss_alloc_whole(size_t count, size_t size);
 
 /** Like realloc for blocks of ss_alloc: on failure NULL, and the old block is untouched. */
 void *ss_realloc(void *block, size_t count, size_t size);
