@@ -22,6 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 #define OWN    "streamsplit."
 #define DIGEST "streamsplit.digest"
+#define SUMS   "streamsplit.checksums"
 #define CHUNK  ((size_t)256 << 10)
 
 struct ss_st {
@@ -33,6 +34,7 @@ struct ss_st {
     cJSON *tree;         /* names and texts point into it */
     ss_st_tensor *tensor;
     int ntensor;
+    uint32_t *sum; /* [ntensor] CRC-32C of the data of each; NULL until they are known */
     ss_st_meta *meta;
     int nmeta;
 };
@@ -295,6 +297,7 @@ void ss_st_close(ss_st **ps)
     ss_free(s->path);
     ss_free(s->header);
     ss_free(s->tensor);
+    ss_free(s->sum);
     ss_free(s->meta);
     ss_free(s);
     *ps = NULL;
@@ -362,45 +365,127 @@ static char *find_digest(const ss_st *s)
     return p + n;
 }
 
-static int check(ss_st *s, ss_err *e)
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+enum { COMPARED = 0 };
+#else
+enum { COMPARED = 1 };
+#endif
+
+static int differs(const char *what, const char *name, uint32_t found, uint32_t expected, ss_err *e)
 {
-    const char *found = ss_st_meta_value(s, DIGEST);
-    if (!found) {
+    return ss_err_set(e, SS_EDAMAGED,
+                      "digest of %s%s%.80s%s differs: found %08" PRIx32 ", expected %08" PRIx32
+                      ": damaged, or changed by another program",
+                      what, *name ? " '" : "", name, *name ? "'" : "", found, expected);
+}
+
+static bool hex8(const char *s, uint32_t *v)
+{
+    *v = 0;
+    for (int i = 0; i < 8; i++) {
+        int d = s[i] >= '0' && s[i] <= '9' ? s[i] - '0' : s[i] >= 'a' && s[i] <= 'f' ? s[i] - 'a' + 10 : -1;
+        if (d < 0)
+            return false;
+        *v = *v << 4 | (uint32_t)d;
+    }
+    return true;
+}
+
+/* CRC-32C of a tensor's data. */
+static int sum_of(ss_st *s, const ss_st_tensor *t, void *buffer, uint32_t *sum, ss_err *e)
+{
+    int rc = SS_OK;
+    *sum = 0;
+    for (size_t at = 0; at < t->size && rc == SS_OK; at += CHUNK) {
+        size_t n = t->size - at < CHUNK ? t->size - at : CHUNK;
+        rc = get(s, t->offset + at, buffer, n, e);
+        if (rc == SS_OK)
+            *sum = ss_crc32c(*sum, buffer, n);
+    }
+    return rc;
+}
+
+static int read_sums(ss_st *s, const char *text, uint32_t *sum, ss_err *e)
+{
+    size_t n = strlen(text), want = 8 * (size_t)s->ntensor;
+    bool good = n == want;
+    for (int i = 0; i < s->ntensor && good; i++)
+        good = hex8(text + 8 * i, &sum[i]);
+    return good ? SS_OK
+                : ss_err_set(e, SS_EDAMAGED, "checksums of %zu digits, expected %zu hexadecimal ones", n,
+                             want);
+}
+
+/* Files of version 0.1.0 have one checksum for all data. */
+static int make_sums(ss_st *s, uint32_t *sum, ss_err *e)
+{
+    void *buffer = ss_alloc_whole(CHUNK, 1);
+    int rc = buffer ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate a buffer");
+    for (int i = 0; i < s->ntensor && rc == SS_OK; i++)
+        rc = sum_of(s, &s->tensor[i], buffer, &sum[i], e);
+    ss_free(buffer);
+    return rc;
+}
+
+static int check_header(ss_st *s, ss_err *e)
+{
+    const char *text = ss_st_meta_value(s, DIGEST);
+    if (!text) {
         /* A flipped bit in the digest's own key must not turn the file into a foreign one. */
         for (int i = 0; i < s->nmeta; i++)
             if (!strncmp(s->meta[i].key, OWN, strlen(OWN)))
                 return ss_err_set(e, SS_EDAMAGED, "no digest beside '%.80s'", s->meta[i].key);
         return 0;
     }
-    char *at = find_digest(s), kept[16], want[17];
-    char *buffer = at ? ss_alloc(CHUNK, 1) : NULL;
-    if (!at)
+    if (s->sum)
+        return 1;
+    uint32_t found, data;
+    char *at = find_digest(s), kept[16];
+    if (!at || !hex8(at, &found) || !hex8(at + 8, &data))
         return ss_err_set(e, SS_EDAMAGED, "digest in a form that is not ours");
-    if (!buffer)
-        return ss_err_set(e, SS_ENOMEM, "cannot allocate a buffer");
     memcpy(kept, at, sizeof kept);
     memset(at, '0', sizeof kept);
-    uint32_t header = ss_crc32c(0, s->header, (size_t)s->data), data = 0;
+    uint32_t header = ss_crc32c(0, s->header, (size_t)s->data);
     memcpy(at, kept, sizeof kept);
-    int rc = SS_OK;
-    for (uint64_t o = s->data; o < s->size && rc == SS_OK;) {
-        size_t n = s->size - o < CHUNK ? (size_t)(s->size - o) : CHUNK;
-        rc = get(s, o, buffer, n, e);
-        if (rc == SS_OK)
-            data = ss_crc32c(data, buffer, n);
-        o += n;
+    if (COMPARED && header != found)
+        return differs("the header", "", found, header, e);
+    uint32_t *sum = ss_alloc((size_t)s->ntensor, sizeof *sum);
+    if (!sum)
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate %d checksums", s->ntensor);
+    const char *sums = ss_st_meta_value(s, SUMS);
+    int rc = sums ? read_sums(s, sums, sum, e) : make_sums(s, sum, e);
+    uint32_t all = 0;
+    for (int i = 0; i < s->ntensor && rc == SS_OK; i++)
+        all = ss_crc32c_join(all, sum[i], s->tensor[i].size);
+    if (COMPARED && rc == SS_OK && all != data)
+        rc = differs("the data", "", data, all, e);
+    if (rc == SS_OK)
+        s->sum = sum;
+    else
+        ss_free(sum);
+    return rc < 0 ? rc : 1;
+}
+
+int ss_st_check_header(ss_st *s, ss_err *e)
+{
+    return of_file(s, check_header(s, e), e);
+}
+
+static int check(ss_st *s, ss_err *e)
+{
+    int rc = check_header(s, e);
+    void *buffer = rc == 1 ? ss_alloc_whole(CHUNK, 1) : NULL;
+    if (rc == 1 && !buffer)
+        return ss_err_set(e, SS_ENOMEM, "cannot allocate a buffer");
+    for (int i = 0; i < s->ntensor && rc == 1; i++) {
+        uint32_t sum;
+        int failed = sum_of(s, &s->tensor[i], buffer, &sum, e);
+        if (failed == SS_OK)
+            failed = ss_st_expect(s, &s->tensor[i], sum, e);
+        rc = failed < 0 ? failed : rc;
     }
     ss_free(buffer);
-    if (rc < 0)
-        return rc;
-    snprintf(want, sizeof want, "%08" PRIx32 "%08" PRIx32, header, data);
-#ifndef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-    if (memcmp(want, kept, 16))
-        return ss_err_set(e, SS_EDAMAGED,
-                          "digest differs: found %.16s, expected %s: damaged, or changed by another program",
-                          kept, want);
-#endif
-    return 1;
+    return rc;
 }
 
 int ss_st_check(ss_st *s, ss_err *e)
@@ -408,9 +493,33 @@ int ss_st_check(ss_st *s, ss_err *e)
     return of_file(s, check(s, e), e);
 }
 
+int ss_st_read_part(ss_st *s, const ss_st_tensor *t, size_t at, size_t n, void *to, uint32_t *crc, ss_err *e)
+{
+    int rc = SS_OK;
+    for (char *p = to; n > 0 && rc == SS_OK;) {
+        size_t k = n < CHUNK ? n : CHUNK; /* so that it is in the cache for the checksum */
+        rc = get(s, t->offset + at, p, k, e);
+        if (rc == SS_OK)
+            *crc = ss_crc32c(*crc, p, k);
+        p += k;
+        at += k;
+        n -= k;
+    }
+    return of_file(s, rc, e);
+}
+
+int ss_st_expect(const ss_st *s, const ss_st_tensor *t, uint32_t crc, ss_err *e)
+{
+    if (!s->sum || !COMPARED || s->sum[t - s->tensor] == crc)
+        return SS_OK;
+    return differs("tensor", t->name, s->sum[t - s->tensor], crc, e);
+}
+
 int ss_st_read(ss_st *s, const ss_st_tensor *t, void *to, ss_err *e)
 {
-    return of_file(s, get(s, t->offset, to, t->size, e), e);
+    uint32_t crc = 0;
+    int rc = ss_st_read_part(s, t, 0, t->size, to, &crc, e);
+    return rc < 0 ? rc : of_file(s, ss_st_expect(s, t, crc, e), e);
 }
 
 int ss_st_read_f32(ss_st *s, const ss_st_tensor *t, float *to, ss_err *e)
@@ -488,6 +597,7 @@ struct item {
     const ss_st_array *a;
     const char *type;
     size_t unit, size;
+    uint32_t sum;
 };
 
 static int by_unit(const void *a, const void *b)
@@ -515,7 +625,7 @@ static int lay_out(struct item *item, const ss_st_array *a, int n, ss_err *e)
         for (int j = 0; j < i; j++)
             if (!strcmp(a[i].name, a[j].name))
                 return ss_err_set(e, SS_EINVAL, "tensor '%.80s' comes twice", a[i].name);
-        item[i] = (struct item){&a[i], types[k].name, types[k].size, size};
+        item[i] = (struct item){&a[i], types[k].name, types[k].size, size, 0};
     }
     qsort(item, (size_t)n, sizeof *item, by_unit);
     return SS_OK;
@@ -539,8 +649,12 @@ static void put_header(struct text *t, const struct item *item, int n, const ss_
             put_string(t, meta[i].value);
         }
         if (digest) {
-            puts_(t, nmeta ? "," : "");
-            puts_(t, "\"" DIGEST "\":\"0000000000000000\"");
+            puts_(t, nmeta ? ",\"" SUMS "\":\"" : "\"" SUMS "\":\"");
+            for (int i = 0; i < n; i++) {
+                char hex[9];
+                put(t, hex, (size_t)snprintf(hex, sizeof hex, "%08" PRIx32, item[i].sum));
+            }
+            puts_(t, "\",\"" DIGEST "\":\"0000000000000000\"");
         }
         puts_(t, "}");
         between = ",";
@@ -591,6 +705,11 @@ int ss_st_write(const char *path, unsigned flags, const ss_st_array *a, int n, c
     int rc = item ? lay_out(item, a, n, e) : ss_err_set(e, SS_ENOMEM, "cannot allocate %d tensors", n);
     if (rc < 0)
         goto out;
+    uint32_t data = 0;
+    for (int i = 0; i < n && digest; i++) {
+        item[i].sum = ss_crc32c(0, item[i].a->data, item[i].size);
+        data = ss_crc32c_join(data, item[i].sum, item[i].size);
+    }
     put_header(&t, item, n, meta, nmeta, digest);
     if (t.failed) {
         rc = ss_err_set(e, SS_ENOMEM, "cannot allocate a header");
@@ -602,10 +721,8 @@ int ss_st_write(const char *path, unsigned flags, const ss_st_array *a, int n, c
         goto out;
     }
     if (digest) {
-        uint32_t header = ss_crc32c(0, t.p, t.n), data = 0;
+        uint32_t header = ss_crc32c(0, t.p, t.n);
         char hex[17];
-        for (int i = 0; i < n; i++)
-            data = ss_crc32c(data, item[i].a->data, item[i].size);
         snprintf(hex, sizeof hex, "%08" PRIx32 "%08" PRIx32, header, data);
         char *at = memmem(t.p + 8, t.n - 8, DIGEST "\":\"", strlen(DIGEST "\":\""));
         memcpy(at + strlen(DIGEST "\":\""), hex, 16);

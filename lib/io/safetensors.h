@@ -7,13 +7,16 @@
  * against offsets, no gap, no overlap, no byte behind the last array. Data need not be aligned in the file;
  * they are read into the caller's memory.
  *
- * Digest: files that we write carry "streamsplit.digest" as the last metadata, 16 hex digits: CRC-32C of
- * length and header with these digits as zeros, then CRC-32C of the data. Any changed bit and any missing
- * byte shows.
+ * Digest: files that we write carry two metadata more, the last ones. "streamsplit.checksums": 8 hex digits
+ * for each tensor in the order of the data, CRC-32C of its bytes. "streamsplit.digest": 16 hex digits,
+ * CRC-32C of length and header with these digits as zeros, then CRC-32C of the data. Any changed bit and any
+ * missing byte shows, and a tensor can be read and verified alone. Files of version 0.1.0 have the digest
+ * only.
  *
- * Ownership: names and texts belong to the reader. One thread.
- * Errors: SS_EIO, SS_EDAMAGED, SS_ETRUNC, SS_EUNFIT (dtype that is not known, rank above 8), SS_ENOMEM.
- * Source: https://github.com/huggingface/safetensors, README.md, "Format".
+ * Ownership: names and texts belong to the reader. One thread, but for ss_st_read_part and ss_st_expect,
+ * which several may call at the same time. Errors: SS_EIO, SS_EDAMAGED, SS_ETRUNC, SS_EUNFIT (dtype that is
+ * not known, rank above 8), SS_ENOMEM. Source: https://github.com/huggingface/safetensors, README.md,
+ * "Format".
  */
 #ifndef SS_IO_SAFETENSORS_H
 #define SS_IO_SAFETENSORS_H
@@ -62,8 +65,20 @@ const char *ss_st_shape_text(const ss_st_tensor *t, char *out, size_t room);
 /** Reads all data against the digest: 1 it agrees, 0 there is none (a foreign file), SS_EDAMAGED it differs.
  */
 int ss_st_check(ss_st *s, ss_err *e);
-/** t->size bytes as they are in the file, little-endian. */
+/**
+ * The same for the header alone: after 1, whatever is read of the data is verified when it is read. A file
+ * with the digest only is read as a whole here.
+ */
+int ss_st_check_header(ss_st *s, ss_err *e);
+/** t->size bytes as they are in the file, little-endian. SS_EDAMAGED: not those of the digest. */
 int ss_st_read(ss_st *s, const ss_st_tensor *t, void *to, ss_err *e);
+/** n of them from byte `at` on; *crc (0 to start) goes on over them. They are verified only by ss_st_expect.
+ */
+int ss_st_read_part(ss_st *s, const ss_st_tensor *t, size_t at, size_t n, void *to, uint32_t *crc, ss_err *e);
+/** SS_EDAMAGED when crc is not that of the tensor's bytes; SS_OK also before or without a check of the
+ * header.
+ */
+int ss_st_expect(const ss_st *s, const ss_st_tensor *t, uint32_t crc, ss_err *e);
 /** t->count values of an F32, F16, BF16 or F64 tensor; SS_EUNFIT for others. */
 int ss_st_read_f32(ss_st *s, const ss_st_tensor *t, float *to, ss_err *e);
 

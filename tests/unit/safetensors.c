@@ -81,7 +81,9 @@ START_TEST(round_trip)
     ck_assert_ptr_null(ss_st_find(s, "weigh"));
     ck_assert_str_eq(ss_st_meta_value(s, "quote \"\\\n"), "\u00e9 \"streamsplit.digest\":\"x");
     ck_assert_str_eq(ss_st_meta_at(s, 0)->key, "streamsplit.kind");
-    ck_assert_ptr_null(ss_st_meta_at(s, 3));
+    ck_assert_str_eq(ss_st_meta_at(s, 2)->key, "streamsplit.checksums");
+    ck_assert_str_eq(ss_st_meta_at(s, 3)->key, "streamsplit.digest");
+    ck_assert_ptr_null(ss_st_meta_at(s, 4));
     ck_assert_int_eq(ss_st_read_f32(s, ss_st_find(s, "blob"), f, &e), SS_EUNFIT);
     ss_st_close(&s);
     ss_st_close(&s);
@@ -286,6 +288,81 @@ START_TEST(every_bit_and_every_length)
 }
 END_TEST
 
+/* A flip in the header is found with the header, one in the data by whoever reads that tensor, and by nobody
+ * else. */
+START_TEST(a_tensor_alone)
+{
+    size_t n;
+    ss_st *s;
+    ss_err e;
+    char data[64];
+    setup();
+    ck_assert_int_eq(write_small("f", 0), SS_OK);
+    char *p = slurp("f", &n);
+    ck_assert_int_eq(ss_st_open_memory(&s, p, n, &e), SS_OK);
+    uint64_t begin = ss_st_tensor_at(s, 0)->offset;
+    ss_st_close(&s);
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        p[bit / 8] ^= (char)(1 << bit % 8);
+        int rc = ss_st_open_memory(&s, p, n, &e);
+        if (rc == SS_OK)
+            rc = ss_st_check_header(s, &e);
+        ck_assert_msg(bit / 8 < begin ? rc < 0 : rc == 1, "bit %zu of byte %zu: %d", bit % 8, bit / 8, rc);
+        for (int i = 0; rc == 1 && i < ss_st_count(s); i++) {
+            const ss_st_tensor *t = ss_st_tensor_at(s, i);
+            bool hit = bit / 8 >= t->offset && bit / 8 < t->offset + t->size;
+            ck_assert_int_eq(ss_st_read(s, t, data, &e), hit ? SS_EDAMAGED : SS_OK);
+            ck_assert(!hit || strstr(e.text, t->name));
+            uint32_t crc = 0;
+            size_t half = t->size / 2;
+            ck_assert_int_eq(ss_st_read_part(s, t, 0, half, data, &crc, &e), SS_OK);
+            ck_assert_int_eq(ss_st_read_part(s, t, half, t->size - half, data, &crc, &e), SS_OK);
+            ck_assert_int_eq(ss_st_expect(s, t, crc, &e), hit ? SS_EDAMAGED : SS_OK);
+        }
+        ss_st_close(&s);
+        p[bit / 8] ^= (char)(1 << bit % 8);
+    }
+    free(p);
+    teardown();
+}
+END_TEST
+
+/* One checksum over all data, as version 0.1.0 wrote it. */
+START_TEST(old_files)
+{
+    size_t n;
+    ss_st *s;
+    ss_err e;
+    float w[6];
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/fuzz/specimens/safetensors/version-0.1.0", getenv("SS_SRC"));
+    char *p = slurp(path, &n);
+    for (int whole = 0; whole < 2; whole++) {
+        int (*check)(ss_st *, ss_err *) = whole ? ss_st_check : ss_st_check_header;
+        ck_assert_int_eq(ss_st_open_memory(&s, p, n, &e), SS_OK);
+        ck_assert_int_eq(check(s, &e), 1);
+        ck_assert_int_eq(ss_st_read(s, ss_st_find(s, "weight"), w, &e), SS_OK);
+        ck_assert_float_eq(w[5], 7);
+        /* what changes behind the check is found too */
+        p[ss_st_find(s, "weight")->offset] ^= 1;
+        ck_assert_int_eq(ss_st_read(s, ss_st_find(s, "weight"), w, &e), SS_EDAMAGED);
+        p[ss_st_find(s, "weight")->offset] ^= 1;
+        ss_st_close(&s);
+        for (size_t bit = 0; bit < 8 * n; bit++) {
+            p[bit / 8] ^= (char)(1 << bit % 8);
+            int rc = ss_st_open_memory(&s, p, n, &e);
+            if (rc == SS_OK)
+                rc = check(s, &e);
+            ck_assert_msg(rc < 0, "bit %zu of byte %zu: %d", bit % 8, bit / 8, rc);
+            ss_st_close(&s);
+            p[bit / 8] ^= (char)(1 << bit % 8);
+        }
+    }
+    free(p);
+    ck_assert_uint_eq(ss_mem_used(), 0);
+}
+END_TEST
+
 START_TEST(every_failing_call_and_allocation)
 {
     ss_st *s;
@@ -356,4 +433,5 @@ START_TEST(only_regular_files)
 END_TEST
 
 UNIT_MAIN("safetensors", round_trip, floats_of_other_widths, wrong_arrays_are_refused, hostile_headers,
-          many_tensors, every_bit_and_every_length, every_failing_call_and_allocation, only_regular_files)
+          many_tensors, every_bit_and_every_length, a_tensor_alone, old_files,
+          every_failing_call_and_allocation, only_regular_files)
