@@ -364,6 +364,25 @@ static inline window window_of(int first, int size, int end)
     return (window){first < 0 ? -first : 0, end - first < size ? end - first : size};
 }
 
+/* The first largest of rows x columns pixels for the channels from i on; number: of the taps there. */
+static inline __attribute__((always_inline)) void maxpool_window(const float *at, size_t row, size_t c,
+                                                                 size_t i, int rows, int columns,
+                                                                 const float *number, int size, float *y,
+                                                                 uint8_t *which)
+{
+    vf best = vset1(-INFINITY), tap = vset1(number[0]);
+    for (int r = 0; r < rows; r++)
+        for (int s = 0; s < columns; s++) {
+            vf v = vloadn(at + ((size_t)r * row + (size_t)s * c + i), c - i);
+            if (which)
+                tap = vselect_gt(v, best, vset1(number[r * size + s]), tap);
+            best = vmax(v, best);
+        }
+    vstoren(y + i, best, c - i);
+    if (which)
+        vstore_u8n(which + i, tap, c - i);
+}
+
 static void maxpool(const ss_maxpool *p, const float *x, float *y, uint8_t *which)
 {
     const size_t c = (size_t)p->c, row = c * (size_t)p->w;
@@ -377,21 +396,17 @@ static void maxpool(const ss_maxpool *p, const float *x, float *y, uint8_t *whic
             int side = ow * p->stride - p->pad;
             window columns = window_of(side, p->size, p->w);
             const float *corner = x + (size_t)(top + rows.low) * row + (size_t)(side + columns.low) * c;
-            for (size_t i = 0; i < c; i += VL) {
-                vf best = vset1(-INFINITY), tap = vset1(number[rows.low * p->size + columns.low]);
-                const float *line = corner + i;
-                for (int r = rows.low; r < rows.high; r++, line += row) {
-                    const float *at = line;
-                    for (int s = columns.low; s < columns.high; s++, at += c) {
-                        vf v = vloadn(at, c - i);
-                        tap = vselect_gt(v, best, vset1(number[r * p->size + s]), tap);
-                        best = vmax(v, best);
-                    }
-                }
-                vstoren(y + i, best, c - i);
-                if (which)
-                    vstore_u8n(which + i, tap, c - i);
-            }
+            const float *first = number + rows.low * p->size + columns.low;
+            int high = rows.high - rows.low, wide = columns.high - columns.low;
+            if (high == 3 && wide == 3 && !which)
+                for (size_t i = 0; i < c; i += VL)
+                    maxpool_window(corner, row, c, i, 3, 3, first, 3, y, NULL);
+            else if (!which)
+                for (size_t i = 0; i < c; i += VL)
+                    maxpool_window(corner, row, c, i, high, wide, first, p->size, y, NULL);
+            else
+                for (size_t i = 0; i < c; i += VL)
+                    maxpool_window(corner, row, c, i, high, wide, first, p->size, y, which);
             y += c;
             which += which ? c : 0;
         }

@@ -69,11 +69,11 @@ typedef struct ss_wino_in {
     const float *base[6]; /* row k's pixel j is at base + row + j * pixel */
     ptrdiff_t row[6], pixel;
     unsigned columns; /* bit j: column j lies in the image; the others are zeros */
-    float *v;         /* points v_point floats apart */
-    ptrdiff_t v_point;
+    float *v;
+    ptrdiff_t v_point, v_block; /* floats from point to point, and from 16 channels to the next 16 */
 } ss_wino_in;
 
-/* At each point: p [tiles][panels * 16] = v [tiles][depth] times the panels' weights. */
+/* At each point: p [panel][tile][16] = v [depth/16][tile][16] times the panels' weights. */
 typedef struct ss_wino_product {
     int points, tiles, depth, panels;
     const float *v;
@@ -81,7 +81,7 @@ typedef struct ss_wino_product {
     const float *u; /* [panel][point][depth][16] */
     size_t panel_stride;
     float *p;
-    ptrdiff_t p_point, p_row;
+    ptrdiff_t p_point;
 } ss_wino_product;
 
 /* The points to one tile of the output, and what follows a convolution. */
@@ -89,7 +89,7 @@ typedef struct ss_wino_out {
     int m, channels;   /* a multiple of 16 */
     int rows, columns; /* of the tile that lie in the image */
     const float *p;
-    ptrdiff_t p_point;
+    ptrdiff_t p_point, p_block;     /* as of v */
     const float *bias, *add, *gate; /* or NULL */
     bool relu;
     float *y;

@@ -34,7 +34,7 @@ static int met(int in, int out, int pad)
 
 /*
  * Tenths of multiply-adds for each pair of input and output channel. Reading a weight from the third-level
- * cache takes as long as 5.7 of them and goes on beside them; transforming a tile there and back as long as
+ * cache takes as long as 8 of them and goes on beside them; transforming a tile there and back as long as
  * 450 (4x4) or 150 (2x2) for each input channel. Both were measured with AVX-512 on Zen 5.
  */
 static int64_t cost(const ss_conv *c, ss_conv_algo algo)
@@ -50,7 +50,7 @@ static int64_t cost(const ss_conv *c, ss_conv_algo algo)
         points = 9;
         products = 10 * (int64_t)met(c->h, c->oh, c->pad) * met(c->w, c->ow, c->pad);
     }
-    return (products > 57 * points ? products : 57 * points) + transforms;
+    return (products > 80 * points ? products : 80 * points) + transforms;
 }
 
 void ss_conv_plan(ss_conv *c)
@@ -178,7 +178,11 @@ static void transform_in(const job *j, int first, int count, float *v, ptrdiff_t
     const sizes *s = &j->s;
     const int n = s->m + 2, per_window = s->down * s->across;
     const ptrdiff_t pixel = s->depth, line = pixel * s->w, window = line * s->h;
-    ss_wino_in t = {.m = s->m, .channels = s->depth, .pixel = pixel, .v_point = v_point};
+    ss_wino_in t = {.m = s->m,
+                    .channels = s->depth,
+                    .pixel = pixel,
+                    .v_point = v_point,
+                    .v_block = (ptrdiff_t)count * SS_PANEL};
     for (int i = 0; i < count; i++) {
         int at = first + i, y = at % per_window / s->across * s->m - s->pad,
             x = at % s->across * s->m - s->pad;
@@ -190,7 +194,7 @@ static void transform_in(const job *j, int first, int count, float *v, ptrdiff_t
             t.row[k] = inside ? (y + k) * line + x * pixel : 0;
             t.columns |= (unsigned)(x + k >= 0 && x + k < s->w) << k;
         }
-        t.v = v + i * pixel;
+        t.v = v + i * SS_PANEL;
         j->table->wino_in(&t);
     }
 }
@@ -205,6 +209,7 @@ static void transform_out(const job *j, int first, int count, const float *p, pt
     ss_wino_out t = {.m = s->m,
                      .channels = panels * SS_PANEL,
                      .p_point = p_point,
+                     .p_block = (ptrdiff_t)count * SS_PANEL,
                      .bias = a->bias ? a->bias + c : NULL,
                      .relu = a->relu,
                      .row = line,
@@ -214,7 +219,7 @@ static void transform_out(const job *j, int first, int count, const float *p, pt
         ptrdiff_t at = tile / per_window * window + y * line + x * pixel + c;
         t.rows = s->oh - y < s->m ? s->oh - y : s->m;
         t.columns = s->ow - x < s->m ? s->ow - x : s->m;
-        t.p = p + (ptrdiff_t)i * panels * SS_PANEL;
+        t.p = p + i * SS_PANEL;
         t.add = a->add ? a->add + at : NULL;
         t.gate = a->gate ? a->gate + at : NULL;
         t.y = a->y + at;
@@ -237,11 +242,11 @@ static void task(void *arg, int k, int thread)
     transform_in(j, first, count, v, v_point, zero);
     for (int panels; panel < end; panel += panels) {
         panels = end - panel < GROUP ? end - panel : GROUP;
-        ptrdiff_t p_row = (ptrdiff_t)panels * SS_PANEL, p_point = count * p_row + SS_PANEL;
+        ptrdiff_t p_point = (ptrdiff_t)count * panels * SS_PANEL + SS_PANEL;
         size_t stride = (size_t)s->points * (size_t)s->depth * SS_PANEL;
         ss_wino_product t = {
             s->points, count, s->depth, panels, v, v_point, j->a.packed + (size_t)panel * stride,
-            stride,    p,     p_point,  p_row};
+            stride,    p,     p_point};
         j->table->wino_product(&t);
         transform_out(j, first, count, p, p_point, panel, panels);
     }

@@ -78,6 +78,7 @@ WINO_INLINE void wino_in_tile(int m, const ss_wino_in *t)
 {
     const int n = m + 2;
     for (int c = 0; c < t->channels; c += VL) {
+        const ptrdiff_t at = c / SS_PANEL * t->v_block + c % SS_PANEL;
         vf column[WINO_MOST][WINO_MOST]; /* [column][point of the rows] */
 #pragma GCC unroll 6
         for (int j = 0; j < n; j++) {
@@ -102,7 +103,7 @@ WINO_INLINE void wino_in_tile(int m, const ss_wino_in *t)
             wino_line_in(m, d, v);
 #pragma GCC unroll 6
             for (int j = 0; j < n; j++)
-                vstore(t->v + (i * n + j) * t->v_point + c, v[j]);
+                vstore(t->v + ((i * n + j) * t->v_point + at), v[j]);
         }
     }
 }
@@ -120,13 +121,14 @@ WINO_INLINE void wino_out_tile(int m, const ss_wino_out *t)
     const int n = m + 2;
     const vf zero = vset1(0.0f);
     for (int c = 0; c < t->channels; c += VL) {
+        const float *from = t->p + (c / SS_PANEL * t->p_block + c % SS_PANEL);
         vf column[WINO_MOST][4]; /* [column][row of the outputs] */
 #pragma GCC unroll 6
         for (int j = 0; j < n; j++) {
             vf v[WINO_MOST];
 #pragma GCC unroll 6
             for (int i = 0; i < n; i++)
-                v[i] = vload(t->p + (i * n + j) * t->p_point + c);
+                v[i] = vload(from + (i * n + j) * t->p_point);
             wino_line_out(m, v, column[j]);
         }
         vf bias = t->bias ? vload(t->bias + c) : zero;
@@ -206,44 +208,40 @@ static void wino_weights(int m, const float *from, size_t from_step, size_t chan
 
 #ifdef REGISTERS /* of tiles.h */
 
-WINO_INLINE void wino_mv(const float *v, ptrdiff_t row, int depth, const float *u, size_t panel_stride,
-                         float *p, ptrdiff_t p_row, int m, int nv)
+/* m tiles by nv vectors. Rows of both sides lie 16 numbers apart, so that their places are constants. */
+WINO_INLINE void wino_mv(const ss_wino_product *t, const float *v, const float *u, float *p, int m, int nv)
 {
-    vf acc[MOST_ROWS][MOST_VECTORS];
-    const float *x[MOST_ROWS];
-    const void *w[MOST_VECTORS];
     const int steps = STEPS(m, nv);
-#pragma GCC unroll 32
-    for (int i = 0; i < m; i++) {
-        x[i] = v + i * row;
-#pragma GCC unroll 8
-        for (int j = 0; j < nv; j++)
-            acc[i][j] = vset1(0.0f);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < nv / PV; j++)
-        w[j] = u + (size_t)j * panel_stride;
-    for (ptrdiff_t at = 0; at < depth; at += steps) /* a multiple of 16 */
-        conv_steps(m, nv, steps, false, x, at, w, acc);
+    vf acc[MOST_ROWS][MOST_VECTORS];
+    const void *w[MOST_VECTORS];
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++)
 #pragma GCC unroll 8
         for (int j = 0; j < nv; j++)
-            vstore(p + i * p_row + j * VL, acc[i][j]);
+            acc[i][j] = vset1(0.0f);
+#pragma GCC unroll 8
+    for (int j = 0; j < nv / PV; j++)
+        w[j] = u + (size_t)j * t->panel_stride;
+    for (int block = 0; block < t->depth; block += SS_PANEL, v += t->tiles * SS_PANEL)
+        for (int at = 0; at < SS_PANEL; at += steps)
+            conv_steps(m, nv, steps, false, NULL, 0, v + at, w, acc);
+#pragma GCC unroll 32
+    for (int i = 0; i < m; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < nv; j++)
+            vstore(p + ((ptrdiff_t)(j / PV) * t->tiles + i) * SS_PANEL + j % PV * VL, acc[i][j]);
 }
 
 typedef struct wino_entry {
     int m, panels;
-    void (*run)(const float *v, ptrdiff_t row, int depth, const float *u, size_t panel_stride, float *p,
-                ptrdiff_t p_row);
+    void (*run)(const ss_wino_product *t, const float *v, const float *u, float *p);
 } wino_entry;
 
 #define WINO_FUNCTION(m, panels)                                                                             \
-    static __attribute__((noinline)) void wino_##m##_##panels(const float *v, ptrdiff_t row, int depth,      \
-                                                              const float *u, size_t panel_stride, float *p, \
-                                                              ptrdiff_t p_row)                               \
+    static __attribute__((noinline)) void wino_##m##_##panels(const ss_wino_product *t, const float *v,      \
+                                                              const float *u, float *p)                      \
     {                                                                                                        \
-        wino_mv(v, row, depth, u, panel_stride, p, p_row, m, (panels)*PV);                                   \
+        wino_mv(t, v, u, p, m, (panels)*PV);                                                                 \
     }
 #define WINO_ENTRY(m, panels) {m, panels, wino_##m##_##panels},
 CONV_TILES_ALL(WINO_FUNCTION)
@@ -252,19 +250,19 @@ static const wino_entry wino_tiles[3][12] = {
 
 static void wino_product(const ss_wino_product *t)
 {
-    for (int p = 0, g; p < t->panels; p += 1 << g) {
-        g = t->panels - p >= 4 ? 2 : t->panels - p >= 2 ? 1 : 0;
+    for (int panel = 0, g; panel < t->panels; panel += 1 << g) {
+        g = t->panels - panel >= 4 ? 2 : t->panels - panel >= 2 ? 1 : 0;
         for (int k = 0; k < t->points; k++) {
             int first = 0;
-            const float *v = t->v + k * t->v_point,
-                        *u = t->u + (size_t)p * t->panel_stride + (size_t)k * (size_t)t->depth * SS_PANEL;
-            float *to = t->p + k * t->p_point + p * SS_PANEL;
+            const float *v = t->v + k * t->v_point;
+            const float *u = t->u + (size_t)panel * t->panel_stride + (size_t)k * (size_t)t->depth * SS_PANEL;
+            float *p = t->p + (k * t->p_point + (ptrdiff_t)panel * t->tiles * SS_PANEL);
             for (const wino_entry *e = wino_tiles[g]; first < t->tiles; e++) {
                 int end = first + (t->tiles - first) / e->m * e->m;
                 for (int q = 0; q < 1 << g; q += e->panels)
                     for (int i = first; i < end; i += e->m)
-                        e->run(v + i * t->depth, t->depth, t->depth, u + (size_t)q * t->panel_stride,
-                               t->panel_stride, to + i * t->p_row + q * SS_PANEL, t->p_row);
+                        e->run(t, v + i * SS_PANEL, u + (size_t)q * t->panel_stride,
+                               p + ((ptrdiff_t)q * t->tiles + i) * SS_PANEL);
                 first = end;
             }
         }
@@ -278,13 +276,14 @@ static void wino_product(const ss_wino_product *t)
     for (int k = 0; k < t->points; k++)
         for (int i = 0; i < t->tiles; i++)
             for (int o = 0; o < t->panels * SS_PANEL; o++) {
-                const float *v = t->v + k * t->v_point + i * t->depth;
+                const float *v = t->v + k * t->v_point + i * SS_PANEL;
                 const float *u = t->u + (size_t)(o / SS_PANEL) * t->panel_stride +
                                  (size_t)k * (size_t)t->depth * SS_PANEL + o % SS_PANEL;
                 float chain = 0;
                 for (int c = 0; c < t->depth; c++)
-                    chain = fmaf(v[c], u[c * SS_PANEL], chain);
-                t->p[k * t->p_point + i * t->p_row + o] = chain;
+                    chain =
+                        fmaf(v[c / SS_PANEL * SS_PANEL * t->tiles + c % SS_PANEL], u[c * SS_PANEL], chain);
+                t->p[k * t->p_point + (o / SS_PANEL * t->tiles + i) * SS_PANEL + o % SS_PANEL] = chain;
             }
 }
 
