@@ -13,13 +13,22 @@
 #if SS_HAVE_X86
 #include <cpuid.h>
 #endif
+#if SS_HAVE_ARM64 && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 static const struct {
     const char *name;
     ss_cpu level;
 } names[] = {
-    {"scalar", SS_CPU_SCALAR}, {"sse4.1", SS_CPU_SSE41}, {"avx2", SS_CPU_AVX2},
-    {"avx512", SS_CPU_AVX512}, {"neon", SS_CPU_NEON},
+    {"scalar", SS_CPU_SCALAR},
+    {"sse4.1", SS_CPU_SSE41},
+    {"avx2", SS_CPU_AVX2},
+    {"avx512", SS_CPU_AVX512},
+    {"avx512vnni", SS_CPU_AVX512VNNI},
+    {"neon", SS_CPU_NEON},
+    {"neon-dotprod", SS_CPU_NEON_DOTPROD},
 };
 
 static atomic_int in_force = -1;
@@ -36,7 +45,7 @@ static uint64_t saved_state(void)
 static ss_cpu detect(void)
 {
     enum { SSE41 = 1 << 19, OSXSAVE = 1 << 27, AVX = 1 << 28, FMA = 1 << 12, F16C = 1 << 29 };
-    enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30 };
+    enum { AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17, AVX512BW = 1 << 30, AVX512VNNI = 1 << 11 };
     const uint32_t avx512vl = UINT32_C(1) << 31;
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & SSE41))
@@ -50,7 +59,7 @@ static ss_cpu detect(void)
 #if SS_HAVE_AVX512
     const uint32_t need512 = AVX512F | AVX512DQ | AVX512BW | avx512vl;
     if ((state & 0xe6) == 0xe6 && (b & need512) == need512)
-        return SS_CPU_AVX512;
+        return SS_HAVE_AVX512VNNI && c & AVX512VNNI ? SS_CPU_AVX512VNNI : SS_CPU_AVX512;
 #else
     (void)avx512vl;
 #endif
@@ -59,6 +68,10 @@ static ss_cpu detect(void)
 #elif SS_HAVE_ARM64
 static ss_cpu detect(void)
 {
+#if SS_HAVE_DOTPROD && defined(__linux__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        return SS_CPU_NEON_DOTPROD;
+#endif
     return SS_CPU_NEON; /* part of the base architecture */
 }
 #else

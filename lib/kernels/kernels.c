@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "kernels/int8_internal.h"
 
 #define CHUNK 16384 /* elements of a flat block that one task takes */
 
@@ -15,6 +16,7 @@ static const ss_kernel_table *table_of(ss_cpu level)
     switch (level) {
 #if SS_HAVE_AVX512
     case SS_CPU_AVX512:
+    case SS_CPU_AVX512VNNI: /* differs in int8.h alone */
         return &ss_kernels_avx512;
 #endif
 #if SS_HAVE_X86
@@ -23,6 +25,7 @@ static const ss_kernel_table *table_of(ss_cpu level)
 #endif
 #if SS_HAVE_ARM64
     case SS_CPU_NEON:
+    case SS_CPU_NEON_DOTPROD:
         return &ss_kernels_neon;
 #endif
     default:
@@ -45,6 +48,7 @@ int ss_kernels_use(ss_cpu level)
     if (level > ss_cpu_best() || (level != SS_CPU_SCALAR && table_of(level) == &ss_kernels_scalar))
         return SS_ENOTSUP;
     atomic_store(&in_force, table_of(level));
+    ss_i8_use(level);
     return 0;
 }
 

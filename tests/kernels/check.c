@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/int8_internal.h"
 #include "kernels/scalar.h"
 
 static ss_rng rng;
@@ -504,6 +505,211 @@ static bool check_conversions(ss_cpu l)
            report("chw", "", chw[1], planes, cp * sizeof *x);
 }
 
+/* ---- eight bits ---- */
+
+static uint8_t *bytes(size_t n)
+{
+    uint8_t *p = room(n, 1);
+    int kind = some(0, 3); /* any, behind a ReLU, the largest sums */
+    for (size_t i = 0; i < n; i++)
+        p[i] = kind == 3 ? 255 : kind == 2 && some(0, 1) ? 0 : (uint8_t)ss_rng_u32(&rng);
+    return p;
+}
+
+static int8_t *weights_i8(size_t n)
+{
+    int8_t *p = room(n, 1);
+    int kind = some(0, 3);
+    for (size_t i = 0; i < n; i++)
+        p[i] = (int8_t)(kind == 3 ? 127 : kind == 2 ? -127 : some(-127, 127));
+    return p;
+}
+
+/* An image whose frame holds zeros; what may be read behind it is garbage. */
+static uint8_t *images(const ss_image *g, int n)
+{
+    uint8_t *p = bytes(ss_image_size(g) * (size_t)n);
+    ss_image_frame(g, n, 0, p);
+    return p;
+}
+
+static bool report_bytes(const char *what, const char *shape, const void *got, const void *expected, size_t n)
+{
+    const uint8_t *a = got, *b = expected;
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i]) {
+            printf("# %s of %s: differs first at %zu of %zu: %d, expected %d\n", what, shape, i, n, a[i],
+                   b[i]);
+            return false;
+        }
+    return true;
+}
+
+/* As the header says it, without packing or images. */
+static int32_t sum_i8(const ss_i8_conv *k, const uint8_t *x, const int8_t *w, int o, int oh, int ow)
+{
+    const ss_conv *c = &k->conv;
+    int32_t sum = 0;
+    for (int ci = 0; ci < c->cin; ci++)
+        for (int r = 0; r < c->kh; r++)
+            for (int s = 0; s < c->kw; s++) {
+                int h = oh * c->stride - c->pad + r + k->in.frame,
+                    v = ow * c->stride - c->pad + s + k->in.frame;
+                sum += x[(size_t)h * ss_image_row(&k->in) + (size_t)v * (size_t)c->cin + (size_t)ci] *
+                       w[((o * c->cin + ci) * c->kh + r) * c->kw + s];
+            }
+    return sum;
+}
+
+static bool check_int8(ss_cpu l)
+{
+    ss_conv c;
+    ss_i8_conv k;
+    int side = some(1, 7), kw = some(0, 3) ? side : some(1, 7);
+    while (
+        ss_conv_init(&c, channels(), some(1, 12), some(1, 14), channels(), side, kw, some(1, 3), some(0, 3)))
+        ;
+    if (!some(0, 9))
+        c.w += 200, c.ow = (c.w + 2 * c.pad - c.kw) / c.stride + 1;
+    ss_i8_conv_init(&k, &c, c.pad + some(0, 1), some(0, 3));
+    int n = some(1, 5);
+    char shape[160];
+    snprintf(shape, sizeof shape, "%d x %dx%dx%d -> %dx%dx%d, kernel %dx%d/%d pad %d", n, c.cin, c.h, c.w,
+             c.cout, c.oh, c.ow, c.kh, c.kw, c.stride, c.pad);
+    size_t cout = (size_t)c.cout, out = ss_image_size(&k.out) * (size_t)n;
+    uint8_t *x = images(&k.in, n), *add = some(0, 1) ? images(&k.out, n) : NULL;
+    float *add32 = some(0, 1) ? normal(out) : NULL;
+    int8_t *w = weights_i8(cout * (size_t)c.cin * (size_t)c.kh * (size_t)c.kw),
+           *packed = room(ss_i8_conv_packed(&c), 1);
+    int32_t *shift = room(cout, sizeof *shift);
+    ss_i8_conv_pack(&c, w, packed, shift);
+    float *scale = normal(cout), *bias = normal(cout);
+    for (size_t o = 0; o < cout; o++) {
+        scale[o] *= exp2f((float)some(-16, -4));
+        bias[o] = 60 * bias[o] + 60;
+    }
+    if (add32)
+        for (size_t i = 0; i < out; i++)
+            add32[i] = add32[i] * 50 + 50;
+    k.packed = packed;
+    k.shift = shift;
+    k.scale = scale;
+    k.bias = bias;
+    ss_i8_job j = {
+        .k = &k, .n = n, .x = x, .add = add, .add_scale = fabsf(ss_rng_normal(&rng)), .add32 = add32};
+
+    level(SS_CPU_SCALAR);
+    uint8_t *y = room(out, 1);
+    float *y32 = empty(out);
+    memset(y, 0x7f, out);
+    for (int i = 0; i < 2; i++) {
+        j.y = i ? NULL : y;
+        j.y32 = i ? y32 : NULL;
+        ss_i8_conv_part(&j, 0, 1, NULL);
+    }
+    bool good = true;
+    for (int i = 0; i < 8; i++) {
+        int window = some(0, n - 1), o = some(0, c.cout - 1), oh = some(0, c.oh - 1), ow = some(0, c.ow - 1);
+        size_t at = (size_t)window * ss_image_size(&k.out) + ss_image_first(&k.out) +
+                    (size_t)oh * ss_image_row(&k.out) + (size_t)ow * cout + (size_t)o;
+        float v = fmaf((float)sum_i8(&k, x + (size_t)window * ss_image_size(&k.in), w, o, oh, ow), scale[o],
+                       bias[o]);
+        v = add ? fmaf(add[at], j.add_scale, v) : add32 ? v + add32[at] : v;
+        good &= report("sum", shape, &y32[at], &v, sizeof v);
+        good &= y[at] == (v >= 255 ? 255 : v > 0 ? (int)lrintf(v) : 0);
+    }
+
+    level(l);
+    uint8_t *got = room(out, 1);
+    float *got32 = empty(out);
+    void *work = scratch(ss_i8_conv_work(&k) / sizeof(float) + 1);
+    int parts = ss_i8_conv_parts(&k, n, some(1, 4));
+    for (int some_parts = 1; some_parts >= 0; some_parts--) {
+        memset(got, 0x7f, out);
+        for (int i = 0; i < 2; i++) {
+            j.y = i ? NULL : got;
+            j.y32 = i ? got32 : NULL;
+            int p = some_parts ? parts : some(1, 9);
+            for (int q = p - 1; q >= 0; q--)
+                ss_i8_conv_part(&j, q, p, work);
+        }
+        good &= report_bytes("int8", shape, got, y, out);
+        good &= report("int8 to f32", shape, got32, y32, out * sizeof *y32);
+    }
+    if (add) {
+        level(SS_CPU_SCALAR);
+        j.add = j.y = memcpy(y, add, out);
+        ss_i8_conv_part(&j, 0, 1, NULL);
+        level(l);
+        j.add = j.y = memcpy(got, add, out);
+        ss_i8_conv_part(&j, 0, 1, work);
+        good &= report_bytes("int8 in place", shape, got, y, out);
+    }
+    return good;
+}
+
+static bool check_int8_rest(ss_cpu l)
+{
+    static const float special[] = {NAN,    INFINITY, -INFINITY, 0.0f, -0.0f,
+                                    254.5f, 255.5f,   0.5f,      1.5f, -1e30f};
+    size_t n = (size_t)some(1, 200);
+    float *x = normal(n), a = some(0, 3) ? ss_rng_normal(&rng) : 1.0f,
+          b = some(0, 3) ? 100 * ss_rng_normal(&rng) : 0;
+    for (size_t i = 0; i < n; i++)
+        x[i] = some(0, 4) ? 100 * x[i] : special[some(0, 9)];
+    uint8_t *any = bytes(n), *q[2];
+    ss_maxpool p;
+    while (ss_maxpool_init(&p, channels(), some(1, 12), some(1, 12), some(0, 1) ? 3 : some(1, 5), some(1, 4),
+                           some(0, 2)))
+        ;
+    ss_image in = {p.h, p.w, p.c, p.pad + some(0, 1)}, out = {p.oh, p.ow, p.c, some(0, 1)};
+    int m = some(1, 3);
+    size_t size = ss_image_size(&out) * (size_t)m, flat = (size_t)p.h * (size_t)p.w * (size_t)p.c;
+    uint8_t *image = images(&in, m), *y[2], *chw[2], *back[2];
+    float *f[2];
+    int32_t *sum[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_u8_from_f32(n, a, b, x, q[i] = room(n, 1));
+        ss_f32_from_u8(n, 0.37f, any, f[i] = empty(n));
+        memset(y[i] = room(size, 1), 0, size);
+        ss_i8_maxpool(&p, &in, &out, image, y[i], 0, 1);
+        ss_i8_maxpool(&p, &in, &out, image, y[i], 1, m * p.oh);
+        ss_i8_sum(&in, image, sum[i] = room((size_t)p.c, sizeof **sum));
+        ss_chw_from_image(&in, image, chw[i] = room(flat, 1));
+        memset(back[i] = room(ss_image_size(&in), 1), 0, ss_image_size(&in));
+        ss_image_from_chw(&in, chw[i], back[i]);
+    }
+    bool good = true;
+    for (size_t i = 0; i < n; i++) {
+        float v = fmaf(x[i], a, b);
+        good &= q[0][i] == (v >= 255 ? 255 : v > 0 ? (int)lrintf(v) : 0);
+    }
+    /* The frame is zeros and a copy keeps what is inside. */
+    for (int r = 0; r < p.h; r++)
+        good &=
+            !memcmp(back[0] + ss_image_first(&in) + (size_t)r * ss_image_row(&in),
+                    image + ss_image_first(&in) + (size_t)r * ss_image_row(&in), (size_t)p.w * (size_t)p.c);
+    for (int i = 0; i < 8; i++) {
+        int c = some(0, p.c - 1), oh = some(0, p.oh - 1), ow = some(0, p.ow - 1), most = 0, total = 0;
+        for (int r = 0; r < p.size; r++)
+            for (int s = 0; s < p.size; s++) {
+                int h = oh * p.stride - p.pad + r, w = ow * p.stride - p.pad + s;
+                if (h >= 0 && h < p.h && w >= 0 && w < p.w && chw[0][(c * p.h + h) * p.w + w] > most)
+                    most = chw[0][(c * p.h + h) * p.w + w];
+            }
+        good &= y[0][ss_image_first(&out) + (size_t)oh * ss_image_row(&out) + (size_t)(ow * p.c + c)] == most;
+        for (int h = 0; h < p.h * p.w; h++)
+            total += chw[0][c * p.h * p.w + h];
+        good &= sum[0][c] == total;
+    }
+    return good & report_bytes("u8 from f32", "", q[1], q[0], n) &
+           report("f32 from u8", "", f[1], f[0], n * sizeof **f) &
+           report_bytes("maxpool", "", y[1], y[0], size) & report_bytes("wire", "", chw[1], chw[0], flat) &
+           report_bytes("back", "", back[1], back[0], ss_image_size(&in)) &
+           report_bytes("sum", "", sum[1], sum[0], (size_t)p.c * sizeof **sum);
+}
+
 static const struct {
     const char *name;
     bool (*check)(ss_cpu l);
@@ -520,6 +726,8 @@ static const struct {
     {"rows", check_rows, 40},
     {"flat", check_flat, 40},
     {"conversions", check_conversions, 60},
+    {"int8", check_int8, 120},
+    {"int8 rest", check_int8_rest, 60},
 };
 
 /* ---- speed ---- */
@@ -625,6 +833,73 @@ static void bench_conv(ss_cpu l)
             float *all[] = {r.x, r.dx, r.y, r.packed, r.back, r.dw, r.work};
             for (int i = 0; i < 7; i++)
                 ss_free(all[i]);
+        }
+}
+
+typedef struct int8_run {
+    ss_i8_job job;
+    int parts;
+    char *work;
+} int8_run;
+
+static void int8_task(void *a, int part, int thread)
+{
+    int8_run *r = a;
+    ss_i8_conv_part(&r->job, part, r->parts, r->work + (size_t)thread * ss_i8_conv_work(r->job.k));
+}
+
+static void run_int8(void *a)
+{
+    int8_run *r = a;
+    ss_pool_run(bench_pool, r->parts, int8_task, r);
+}
+
+/* The layers of windows of 128 x 100. */
+static void bench_int8(ss_cpu l)
+{
+    static const int shapes[][7] = {
+        {1, 128, 100, 64, 7, 2, 3},  {64, 32, 25, 64, 3, 1, 1},   {64, 32, 25, 128, 3, 2, 1},
+        {128, 16, 13, 128, 3, 1, 1}, {128, 16, 13, 256, 3, 2, 1}, {256, 8, 7, 256, 3, 1, 1},
+        {256, 8, 7, 512, 3, 2, 1},   {512, 4, 4, 512, 3, 1, 1},   {256, 8, 7, 512, 1, 2, 0},
+        {1, 128, 100, 16, 7, 2, 3},  {16, 32, 25, 16, 3, 1, 1},   {32, 16, 13, 32, 3, 1, 1},
+        {64, 8, 7, 64, 3, 1, 1},     {128, 4, 4, 128, 3, 1, 1},
+    };
+    static const int batches[] = {1, 8};
+    int threads = ss_pool_threads(bench_pool);
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int b = 0; b < 2; b++) {
+            const int *v = shapes[s], n = batches[b];
+            ss_conv c;
+            ss_i8_conv k;
+            if (ss_conv_init(&c, v[0], v[1], v[2], v[3], v[4], v[4], v[5], v[6]) ||
+                ss_i8_conv_init(&k, &c, v[6], 1))
+                die("shape");
+            size_t in = ss_image_size(&k.in) * (size_t)n, out = ss_image_size(&k.out) * (size_t)n;
+            size_t each = ss_i8_conv_work(&k);
+            uint8_t *x = ss_zalloc(in, 1), *y = ss_zalloc(out, 1);
+            int8_t *w = ss_zalloc(ss_i8_conv_packed(&c), 1);
+            char *work = ss_zalloc(each, (size_t)threads);
+            float *some = ones((size_t)c.cout);
+            int32_t *shift = ss_zalloc((size_t)c.cout, sizeof *shift);
+            if (!x || !y || !w || !work || !shift)
+                die("no memory");
+            k.packed = w;
+            k.scale = k.bias = some;
+            k.shift = shift;
+            int8_run r = {.job = {.k = &k, .n = n, .x = x, .y = y},
+                          .parts = ss_i8_conv_parts(&k, n, threads),
+                          .work = work};
+            double t = best(run_int8, &r),
+                   ops = 2e-9 * n * c.oh * c.ow * c.cout * (double)(c.cin * c.kh * c.kw);
+            printf("%-10s int8 %3dx%3dx%3d -> %3d %dx%d/%d, batch %2d: %7.1f GOP/s (%7.1f us)\n",
+                   ss_cpu_name(l), v[0], v[1], v[2], v[3], v[4], v[4], v[5], n, ops / t, t * 1e6);
+            fflush(stdout);
+            ss_free(x);
+            ss_free(y);
+            ss_free(w);
+            ss_free(work);
+            ss_free(some);
+            ss_free(shift);
         }
 }
 
@@ -771,7 +1046,8 @@ int main(int argc, char **argv)
             die("unknown option");
     if (ss_pool_open(&two, 2, NULL) || (threads > 1 && ss_pool_open(&bench_pool, threads, NULL)))
         die("no threads");
-    static const ss_cpu levels[] = {SS_CPU_SCALAR, SS_CPU_AVX2, SS_CPU_AVX512, SS_CPU_NEON};
+    static const ss_cpu levels[] = {SS_CPU_SCALAR,     SS_CPU_AVX2, SS_CPU_AVX512,
+                                    SS_CPU_AVX512VNNI, SS_CPU_NEON, SS_CPU_NEON_DOTPROD};
     int test = 0, failed = 0;
     if (!bench)
         printf("# seed %llu\n", (unsigned long long)seed);
@@ -781,6 +1057,8 @@ int main(int argc, char **argv)
         if (bench) {
             if (levels[l] != SS_CPU_SCALAR && strstr("conv", only))
                 bench_conv(levels[l]);
+            if (levels[l] != SS_CPU_SCALAR && strstr("int8", only))
+                bench_int8(levels[l]);
             if (strstr("flat", only))
                 bench_flat(levels[l]);
             continue;

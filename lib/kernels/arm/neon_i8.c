@@ -1,0 +1,58 @@
+#include "kernels/arm/vec_neon.h"
+
+/*
+ * Activations as x - 128, so that both sides are signed; 128 times the sum of the weights is added at the
+ * end. Two products fit in 16 bits (2 * 128 * 127), and go to the sum in pairs of lanes.
+ */
+#define XS   1
+#define ACCS 8
+typedef int32x4_t vs, vshift;
+typedef int8x8_t va, vw;
+
+static inline vs vszero(void)
+{
+    return vdupq_n_s32(0);
+}
+
+static inline va va_load(const uint8_t *x)
+{
+    uint32_t four;
+    memcpy(&four, x, sizeof four);
+    return vreinterpret_s8_u32(vdup_n_u32(four ^ 0x80808080u));
+}
+
+static inline vw vw_load(const int8_t *w, int j)
+{
+    return vld1_s8(w + 8 * j);
+}
+
+static inline vs vdot(vs s, va a, vw w)
+{
+    return vpadalq_s16(s, vmull_s8(a, w));
+}
+
+#define VDOT2 vdot2
+static inline vs vdot2(vs s, va a, vw w, va a2, vw w2)
+{
+    return vpadalq_s16(s, vmlal_s8(vmull_s8(a, w), a2, w2));
+}
+
+static inline vshift vshift_load(const int32_t *p, size_t n)
+{
+    int32_t b[VL] = {0};
+    memcpy(b, p, (n < VL ? n : VL) * sizeof *b);
+    return vld1q_s32(b);
+}
+
+static inline vf vs_float(const vs *s, int j, vshift shift)
+{
+    return vcvtq_f32_s32(vaddq_s32(vpaddq_s32(s[2 * j], s[2 * j + 1]), shift));
+}
+
+#define I8_TILES_1(X)   X(2, 1, 2) X(1, 1, 2)
+#define I8_TILES_2(X)   I8_TILES_1(X)
+#define I8_TILES_4(X)   I8_TILES_1(X)
+#define I8_TILES_ALL(X) I8_TILES_1(X)
+#include "kernels/tiles_i8.h"
+
+const ss_i8_table ss_i8_neon = {ELEMENTS_I8, .conv = i8_conv};
