@@ -313,6 +313,7 @@ int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e)
     memcpy(m->value, from->value, m->nvalue * sizeof *m->value);
     m->generation = from->generation;
     memcpy(m->frontend_hash, from->frontend_hash, sizeof m->frontend_hash);
+    m->calibration = from->calibration;
     if (from->mixture) {
         m->mixture = ss_alloc(from->mixture_size, 1);
         if (!m->mixture) {

@@ -71,6 +71,20 @@ typedef struct ss_param {
     int trainable;
 } ss_param;
 
+/* Tensors between layers that have a scale in eight bits: behind the stem, then inside and behind each block.
+ */
+#define SS_I8_TENSORS (1 + 2 * SS_BLOCKS)
+
+/** What nn/quant.h finds, in f32: value = (number - zero) * step at the input, number * scale elsewhere. */
+typedef struct ss_calibration {
+    uint64_t records;    /* it was computed from; 0: there is none */
+    uint64_t generation; /* of the weights it was computed with: not valid for others */
+    int method;          /* SS_QUANT_... */
+    int input_zero;      /* 0..255 */
+    float input_step;
+    float scale[SS_I8_TENSORS];
+} ss_calibration;
+
 typedef struct ss_model {
     ss_model_config config;
     ss_param *param;
@@ -82,6 +96,7 @@ typedef struct ss_model {
     char frontend_hash[17]; /* of the features it was made for, "" = any */
     char *mixture;          /* serialised distributional memory that travels with the model, or NULL */
     size_t mixture_size;
+    ss_calibration calibration;
 } ss_model;
 
 /** SS_OK, or SS_ERANGE and a text that names the field. */

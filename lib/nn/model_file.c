@@ -10,9 +10,11 @@
 #include "io/atomic.h"
 #include "io/safetensors.h"
 #include "nn/model_internal.h"
+#include "nn/quant.h"
 
 #define FORMAT_VERSION 1
 #define MIXTURE        "streamsplit.mixture"
+#define CALIBRATION    "streamsplit.int8"
 #define MAX_MIXTURE    (1 << 20) /* bytes; ours is at most 35 KB */
 
 /* reading */
@@ -43,19 +45,23 @@ static uint64_t meta_uint(ss_st *s, const char *key, uint64_t max, int *rc, ss_e
     return n;
 }
 
+/* A caller's locale may write numbers with a comma; files do not. */
+bool ss_model_real_parse(const char *text, float *to)
+{
+    char *end = NULL;
+    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
+    *to = c ? strtof_l(text, &end, c) : NAN;
+    if (c)
+        freelocale(c);
+    return *text && end && !*end;
+}
+
 static float meta_real(ss_st *s, const char *key, int *rc, ss_err *e)
 {
     const char *v = meta_text(s, key, rc, e);
-    char *end = NULL;
-    if (!v)
-        return 0;
-    /* A caller's locale may write numbers with a comma; files do not. */
-    locale_t c = newlocale(LC_NUMERIC_MASK, "C", (locale_t)0);
-    float f = c ? strtof_l(v, &end, c) : NAN;
-    if (!*v || !end || *end)
+    float f = 0;
+    if (v && !ss_model_real_parse(v, &f))
         *rc = ss_err_set(e, SS_EDAMAGED, "metadata 'streamsplit.%s' is '%.40s', expected a number", key, v);
-    if (c)
-        freelocale(c);
     return f;
 }
 
@@ -152,6 +158,9 @@ static int read_values(ss_model *m, ss_st *s, ss_err *e)
         rc = ss_err_set(e, SS_EDAMAGED,
                         "metadata 'streamsplit.frontend_hash' is '%.40s', expected 16 digits or none",
                         frontend);
+    const char *calibration = ss_st_meta_value(s, CALIBRATION);
+    if (rc == SS_OK && calibration && (rc = ss_quant_parse(calibration, &m->calibration, e)) < 0)
+        ss_err_prefix(e, "metadata '%s'", CALIBRATION);
     if (rc < 0)
         return rc;
     memcpy(m->frontend_hash, frontend, strlen(frontend) + 1);
@@ -246,13 +255,23 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     ss_model_real_text(text[8], sizeof text[8], c->input_mean);
     ss_model_real_text(text[9], sizeof text[9], c->input_scale);
     snprintf(text[10], sizeof text[10], "%" PRIu64, m->generation);
-    const ss_st_meta meta[NMETA + 1] = {
-        {"streamsplit.format", text[0]},       {"streamsplit.kind", text[1]},
-        {"streamsplit.architecture", text[2]}, {"streamsplit.width", text[3]},
-        {"streamsplit.mels", text[4]},         {"streamsplit.frames", text[5]},
-        {"streamsplit.dim", text[6]},          {"streamsplit.norm", text[7]},
-        {"streamsplit.input_mean", text[8]},   {"streamsplit.input_scale", text[9]},
-        {"streamsplit.generation", text[10]},  {"streamsplit.frontend_hash", m->frontend_hash}};
+    char calibration[SS_QUANT_TEXT];
+    bool calibrated = m->calibration.records > 0;
+    if (calibrated)
+        ss_quant_text(&m->calibration, calibration);
+    const ss_st_meta meta[NMETA + 2] = {{"streamsplit.format", text[0]},
+                                        {"streamsplit.kind", text[1]},
+                                        {"streamsplit.architecture", text[2]},
+                                        {"streamsplit.width", text[3]},
+                                        {"streamsplit.mels", text[4]},
+                                        {"streamsplit.frames", text[5]},
+                                        {"streamsplit.dim", text[6]},
+                                        {"streamsplit.norm", text[7]},
+                                        {"streamsplit.input_mean", text[8]},
+                                        {"streamsplit.input_scale", text[9]},
+                                        {"streamsplit.generation", text[10]},
+                                        {"streamsplit.frontend_hash", m->frontend_hash},
+                                        {CALIBRATION, calibration}};
     int n = m->nparam;
     ss_st_array *a = ss_alloc((size_t)n + 1, sizeof *a);
     if (!a)
@@ -265,7 +284,7 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     }
     if (m->mixture)
         a[n++] = (ss_st_array){MIXTURE, SS_DTYPE_U8, 1, {m->mixture_size}, m->mixture};
-    rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, NMETA + 1, e);
+    rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, NMETA + 1 + calibrated, e);
     ss_free(a);
     return rc;
 }

@@ -2,6 +2,8 @@
 #ifndef SS_NN_MODEL_INTERNAL_H
 #define SS_NN_MODEL_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "io/safetensors.h"
 #include "nn/exchange.h"
 #include "nn/model.h"
@@ -18,5 +20,7 @@ int ss_model_import_from(ss_model **m, ss_st *s, const ss_model_config *c, uint6
 
 /** Nine digits, which give the same float back, with a point in any locale; room for 16. */
 void ss_model_real_text(char *out, size_t room, float v);
+/** All of the text as a number, in any locale; it may be infinite or NaN. */
+bool ss_model_real_parse(const char *text, float *to);
 
 #endif
