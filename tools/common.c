@@ -211,7 +211,7 @@ static const tool_option common_options[] = {
      "name this program in the header (--no-provenance: not)", NULL},
     {"limit-memory", 0, OPT_SIZE, &tool_set.limit_memory, 0, 0, "SIZE",
      "refuse to hold more than that, 0 = no limit", NULL},
-    {"cpu", 0, OPT_CALL, NULL, 0, 0, "LEVEL", "lower the instruction set: scalar, sse4.1, avx2, avx512, neon",
+    {"cpu", 0, OPT_CALL, NULL, 0, 0, "LEVEL", "lower the instruction set: scalar, sse4.1, avx2, avx512, avx512vnni, neon, neon-dotprod",
      set_cpu},
     {"quiet", 'q', OPT_FLAG, &tool_set.quiet, 0, 0, NULL, "errors only", NULL},
     {"verbose", 'v', OPT_CALL, NULL, 0, 0, NULL, "say more; may be repeated", more_verbose},

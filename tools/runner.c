@@ -8,9 +8,12 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "kernels/int8.h"
 #include "kernels/kernels.h"
 #include "memory/mixture.h"
 #include "nn/net.h"
+#include "nn/net_i8.h"
+#include "nn/quant.h"
 
 enum { CUTS = SS_CUT_EMBEDDING + 1 };
 
@@ -23,15 +26,19 @@ static struct runner {
     ss_model *model;
     ss_mixture *mixture; /* that came with the model, or NULL */
     struct stat seen;    /* the file it was loaded from */
+    bool int8;
     ss_net *net[CUTS][CUTS];
-    int dtype;
+    ss_net_i8 *net_i8[CUTS][CUTS];
+    int dtype;           /* 0: auto */
     size_t volume[CUTS]; /* floats at each cut */
     /* What waits to be run together: all from one cut to one other. */
     int n, from, until;
+    int in_dtype; /* of `in`: f32, or u8 with scale */
+    float in_scale;
     ss_record *record; /* [batch] */
     int64_t *begun;
-    float *in, *out;
-    void *payload; /* of one record, packed to dtype */
+    float *in, *out; /* or u8 */
+    void *payload;   /* of one record, packed to dtype */
     bool nonfinite_said;
 } u;
 
@@ -40,8 +47,10 @@ static struct runner {
 static void close_nets(void)
 {
     for (int i = 0; i < CUTS; i++)
-        for (int j = 0; j < CUTS; j++)
+        for (int j = 0; j < CUTS; j++) {
             ss_net_close(&u.net[i][j]);
+            ss_net_i8_close(&u.net_i8[i][j]);
+        }
 }
 
 static int load(const char *path, ss_model **m, ss_mixture **mixture, ss_err *e)
@@ -64,6 +73,8 @@ static int load(const char *path, ss_model **m, ss_mixture **mixture, ss_err *e)
         if (rc < 0)
             ss_err_prefix(e, "cannot load '%s'", path);
     }
+    if (rc == SS_OK && u.int8 && (rc = ss_quant_check(*m, e)) < 0)
+        ss_err_prefix(e, "'%s'", path);
     if (rc == SS_OK && u.frontend_hash[0] && (*m)->frontend_hash[0] &&
         strcmp(u.frontend_hash, (*m)->frontend_hash))
         rc = ss_err_set(e, SS_EUNFIT, "model '%s' is made for features of hash %s, the stream has %s", path,
@@ -140,13 +151,18 @@ int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
             return ss_err_set(e, SS_EUNFIT, "i8 values without a scale above 0");
         ss_f32_from_i8(n, step, rec->data, to);
         return SS_OK;
+    case SS_DTYPE_U8:
+        if (!(step > 0) || !isfinite(step))
+            return ss_err_set(e, SS_EUNFIT, "u8 values without a scale above 0");
+        ss_f32_from_u8(n, step, rec->data, to);
+        return SS_OK;
     default:
-        return ss_err_set(e, SS_EUNFIT, "found dtype %s, expected f32, f16 or i8",
+        return ss_err_set(e, SS_EUNFIT, "found dtype %s, expected f32, f16, i8 or u8",
                           ss_dtype_name(rec->dtype) ? ss_dtype_name(rec->dtype) : "unknown");
     }
 }
 
-void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, const float *x, void *payload)
+static size_t pack_shape(const ss_model_config *c, ss_record *rec, int cut, int dtype)
 {
     uint32_t dim[3];
     ss_model_cut_shape(c, cut, dim);
@@ -155,8 +171,14 @@ void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, c
     memcpy(rec->dim, cut == SS_CUT_INPUT ? dim + 1 : dim, rec->rank * sizeof *dim);
     rec->dtype = (uint8_t)dtype;
     rec->size = n * ss_dtype_size(dtype);
-    rec->data = dtype == SS_DTYPE_F32 ? (const void *)x : payload;
     ss_attr_clear(&rec->attrs, SS_ATTR_SCALE);
+    return n;
+}
+
+void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, const float *x, void *payload)
+{
+    size_t n = pack_shape(c, rec, cut, dtype);
+    rec->data = dtype == SS_DTYPE_F32 ? (const void *)x : payload;
     if (dtype == SS_DTYPE_F16) {
         ss_f16_from_f32(n, x, payload);
     } else if (dtype == SS_DTYPE_I8) {
@@ -164,6 +186,51 @@ void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, c
         ss_i8_from_f32(n, step, x, payload);
         ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, step);
     }
+}
+
+static bool inside(int cut)
+{
+    return cut >= SS_CUT_BLOCK0 && cut < SS_CUT_EMBEDDING;
+}
+
+/* Numbers of the int8 network itself, with its scale: they are run as they are. */
+static bool own_numbers(const ss_record *rec, int from)
+{
+    return u.int8 && rec->dtype == SS_DTYPE_U8 && inside(from) &&
+           ss_attr_f32(&rec->attrs, SS_ATTR_SCALE, 0) == ss_net_i8_scale(u.model, from);
+}
+
+/* The n that wait, to u.out in `dtype`. */
+static int run_f32(int n, ss_err *e)
+{
+    ss_net **net = &u.net[u.from][u.until];
+    int rc = SS_OK;
+    if (!*net)
+        rc = ss_net_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+    return rc < 0 ? rc : ss_net_run(*net, n, u.in, u.out);
+}
+
+static int run_int8(int n, int dtype, ss_err *e)
+{
+    ss_net_i8 **net = &u.net_i8[u.from][u.until];
+    size_t count = (size_t)n * u.volume[u.from];
+    if (!*net) {
+        int rc = ss_net_i8_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+        if (rc < 0)
+            return rc;
+    }
+    const void *in = u.in;
+    if (u.in_dtype == SS_DTYPE_U8 && u.in_scale != ss_net_i8_scale(u.model, u.from)) {
+        /* The model was replaced since. u.out has room, and is written to when it has been read. */
+        float *x = ss_alloc(count, sizeof *x);
+        if (!x)
+            return ss_err_set(e, SS_ENOMEM, "no memory for %d records", n);
+        ss_f32_from_u8(count, u.in_scale, in, x);
+        int rc = ss_net_i8_run(*net, n, SS_DTYPE_F32, x, dtype, u.out);
+        ss_free(x);
+        return rc;
+    }
+    return ss_net_i8_run(*net, n, u.in_dtype, in, dtype, u.out);
 }
 
 /* Run and write what waits. */
@@ -175,15 +242,19 @@ static int flush(ss_err *e)
     u.n = 0;
     if (u.set->follow)
         follow();
-    ss_net **net = &u.net[u.from][u.until];
-    if (!*net)
-        rc = ss_net_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
-    if (rc == SS_OK)
-        rc = ss_net_run(*net, n, u.in, u.out);
+    const int dtype = u.dtype ? u.dtype : SS_DTYPE_F32;
+    const bool numbers = u.int8 && !u.dtype && inside(u.until);
+    rc = u.int8 ? run_int8(n, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, e) : run_f32(n, e);
     for (int i = 0; i < n && rc == SS_OK; i++) {
         ss_record *rec = &u.record[i];
         const float *x = u.out + (size_t)i * u.volume[u.until];
-        runner_pack(&u.model->config, rec, u.until, u.dtype, x, u.payload);
+        if (numbers) {
+            pack_shape(&u.model->config, rec, u.until, SS_DTYPE_U8);
+            rec->data = (const uint8_t *)u.out + (size_t)i * u.volume[u.until];
+            ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, ss_net_i8_scale(u.model, u.until));
+        } else {
+            runner_pack(&u.model->config, rec, u.until, dtype, x, u.payload);
+        }
         ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)u.until);
         if (u.until > u.from)
             ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, u.model->generation);
@@ -284,8 +355,11 @@ static int take(const ss_record *rec, ss_err *e)
     if (from == SS_CUT_EMBEDDING)
         return pass(rec, e);
     rc = runner_check_shape(&u.model->config, rec, from, e);
-    if (rc == SS_OK && u.n && (u.from != from || u.until != until))
+    int in_dtype = own_numbers(rec, from) ? SS_DTYPE_U8 : SS_DTYPE_F32;
+    if (rc == SS_OK && u.n && (u.from != from || u.until != until || u.in_dtype != in_dtype)) {
         rc = flush(e);
+        in_dtype = own_numbers(rec, from) ? SS_DTYPE_U8 : SS_DTYPE_F32; /* of the model that is there now */
+    }
     if (rc < 0)
         return rc;
     float *x = u.in + (size_t)u.n * u.volume[from];
@@ -293,10 +367,15 @@ static int take(const ss_record *rec, ss_err *e)
     *to = *rec;
     to->data = NULL;
     u.begun[u.n] = ss_stage_begin(&to->attrs, u.set->wait);
-    rc = runner_unpack(rec, u.volume[from], x, e);
+    if (in_dtype == SS_DTYPE_U8) {
+        memcpy((uint8_t *)u.in + (size_t)u.n * u.volume[from], rec->data, u.volume[from]);
+        u.in_scale = ss_net_i8_scale(u.model, from);
+    } else {
+        rc = runner_unpack(rec, u.volume[from], x, e);
+    }
     if (rc < 0)
         return rc;
-    if (!all_finite(x, u.volume[from])) {
+    if (in_dtype == SS_DTYPE_F32 && !all_finite(x, u.volume[from])) {
         if (!u.nonfinite_said)
             tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
                       ss_reader_count(u.r) - 1);
@@ -306,6 +385,7 @@ static int take(const ss_record *rec, ss_err *e)
     }
     u.from = from;
     u.until = until;
+    u.in_dtype = in_dtype;
     u.n++;
     return u.n < u.set->batch && ss_reader_ready(u.r) ? SS_OK : flush(e);
 }
@@ -392,7 +472,8 @@ int runner_run(const runner_settings *s, const char *input, ss_err *e)
 {
     memset(&u, 0, sizeof u);
     u.set = s;
-    u.dtype = ss_dtype_parse(s->dtype);
+    u.int8 = s->arith && !strcmp(s->arith, "int8");
+    u.dtype = strcmp(s->dtype, "auto") ? ss_dtype_parse(s->dtype) : 0;
     int rc = run(input, e);
     close_nets();
     ss_pool_close(&u.pool);

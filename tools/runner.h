@@ -10,7 +10,8 @@ enum { RUNNER_AUTO = -1 };
 typedef struct runner_settings {
     const char *model; /* file, required */
     bool follow;       /* take up the file anew, between records, when it was replaced */
-    const char *dtype; /* of payloads written: "f32", "f16", "i8" */
+    const char *arith; /* "int8", or NULL or "f32" */
+    const char *dtype; /* of payloads written: "f32", "f16", "i8", or "auto": u8 at a cut of int8, else f32 */
     int batch;         /* most records in one run; only what can be read without waiting is put together */
     int from;          /* cut that data records are at; RUNNER_AUTO: as stream and records say */
     int until;         /* cut to run to; RUNNER_AUTO: as each record of features is stamped */
@@ -24,7 +25,7 @@ int runner_run(const runner_settings *s, const char *input, ss_err *e);
 
 /* SS_EUNFIT: the record's shape is not that of the cut. */
 int runner_check_shape(const ss_model_config *c, const ss_record *rec, int cut, ss_err *e);
-/* to [n] f32, from a payload f32, f16 or i8 with its scale. */
+/* to [n] f32, from a payload f32, f16, or i8 or u8 with its scale. */
 int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e);
 /* Shape, dtype, scale and payload of `rec` for values x at a cut; payload has room for them in that dtype,
  * and is borrowed, or x is when the dtype is f32. */

@@ -183,6 +183,9 @@ static double value_at(const ss_record *rec, size_t i, bool scaled)
         return (double)v.i64;
     case SS_DTYPE_F64:
         return v.f64;
+    case SS_DTYPE_U8:
+        return scaled ? *(const uint8_t *)p * ss_attr_f32(&rec->attrs, SS_ATTR_SCALE, 1)
+                      : *(const uint8_t *)p;
     default:
         return *(const uint8_t *)p;
     }

@@ -2,7 +2,7 @@
 
 #include "runner.h"
 
-static const char *model, *from, *until, *dtype = "f32";
+static const char *model, *from, *until, *dtype = "auto", *arith = "f32";
 static int batch = 1;
 static bool follow;
 
@@ -11,7 +11,9 @@ static const tool_option options[] = {
     {"until", 0, OPT_STRING, &until, 0, 0, "CUT", "input, 0 to 8, embedding, or auto: as stamped (required)",
      NULL},
     {"from", 0, OPT_STRING, &from, 0, 0, "CUT", "where all records are cut, whatever their stamp", NULL},
-    {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of the payloads written", NULL},
+    {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|int8", "arithmetic; int8 takes a calibrated model", NULL},
+    {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "auto|f32|f16|i8",
+     "of the payloads written; auto: u8 at a cut of int8, else f32", NULL},
     {"batch", 0, OPT_INT, &batch, 1, 256, "N", "run up to N records together, never waiting for more", NULL},
     {"follow", 0, OPT_FLAG, &follow, 0, 0, NULL, "take up the model anew when its file is replaced", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
@@ -40,6 +42,7 @@ int main(int argc, char **argv)
         tool_usage("found %d operands, expected one file at most", argc - first);
     runner_settings s = {.model = model,
                          .follow = follow,
+                         .arith = arith,
                          .dtype = dtype,
                          .batch = batch,
                          .from = from ? cut_of("from", from) : RUNNER_AUTO,

@@ -1,12 +1,13 @@
 #include "runner.h"
 
-static const char *model, *from, *dtype = "f32";
+static const char *model, *from, *dtype = "f32", *arith = "f32";
 static int batch = 1;
 static bool follow;
 
 static const tool_option options[] = {
     {"model", 'm', OPT_STRING, &model, 0, 0, "FILE", "the model (required)", NULL},
     {"from", 0, OPT_STRING, &from, 0, 0, "CUT", "where all records are cut, whatever their stamp", NULL},
+    {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|int8", "arithmetic; int8 takes a calibrated model", NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of the payloads written", NULL},
     {"batch", 0, OPT_INT, &batch, 1, 256, "N", "run up to N records together, never waiting for more", NULL},
     {"follow", 0, OPT_FLAG, &follow, 0, 0, NULL, "take up the model anew when its file is replaced", NULL},
@@ -25,6 +26,7 @@ int main(int argc, char **argv)
         tool_usage("found %d operands, expected one file at most", argc - first);
     runner_settings s = {.model = model,
                          .follow = follow,
+                         .arith = arith,
                          .dtype = dtype,
                          .batch = batch,
                          .from = from ? ss_cut_parse(from) : RUNNER_AUTO,

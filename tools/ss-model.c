@@ -14,12 +14,18 @@
 #include "io/json.h"
 #include "nn/exchange.h"
 #include "nn/layers_internal.h"
+#include "nn/net.h"
+#include "nn/net_i8.h"
+#include "nn/quant.h"
+#include "runner.h"
 
 static const char default_width[] = "1/4", default_norm[] = "weight";
 static const char *opt_width = default_width, *opt_norm = default_norm;
 static int opt_mels, opt_frames, opt_dim;
 static double opt_mean, opt_scale;
 static bool opt_layers;
+static const char default_method[] = "mse";
+static const char *opt_method = default_method;
 static ss_model_config defaults;
 static double default_mean, default_scale;
 
@@ -31,6 +37,8 @@ static const tool_option options[] = {
     {"dim", 0, OPT_INT, &opt_dim, 2, 4096, "N", "size of the embedding", NULL},
     {"input-mean", 0, OPT_REAL, &opt_mean, -1e6, 1e6, "X", "subtracted from the features", NULL},
     {"input-scale", 0, OPT_REAL, &opt_scale, 1e-6, 1e6, "X", "then multiplied", NULL},
+    {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|percentile|mse", "quantise: how ranges are chosen",
+     NULL},
     {"layers", 0, OPT_FLAG, &opt_layers, 0, 0, NULL, "info: the layers too", NULL},
     {"force", 'f', OPT_FLAG, &tool_set.force, 0, 0, NULL, "replace a file that exists", NULL},
     {0},
@@ -38,8 +46,8 @@ static const tool_option options[] = {
 
 static const tool_program program = {
     .name = "ss-model",
-    .operands = "init|info|import|export|check [FILE...]",
-    .purpose = "Make, describe, check, import and export model files.",
+    .operands = "init|info|import|export|quantise|check [FILE...]",
+    .purpose = "Make, describe, check, import, export and calibrate model files.",
     .takes = TAKES_OUTPUT | TAKES_SEED | TAKES_JSON,
     .options = options,
 };
@@ -190,6 +198,13 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
         printf("mixture       %zu bytes\n", m->mixture_size);
     else
         puts("mixture       none");
+    const ss_calibration *i8 = &m->calibration;
+    if (!i8->records)
+        puts("int8          not calibrated");
+    else
+        printf("int8          calibrated with %" PRIu64 " windows, method %s%s\n", i8->records,
+               ss_quant_method_name(i8->method),
+               i8->generation == m->generation ? "" : ", for an older generation: not valid");
     printf("\n%-10s %-15s %10s %12s %9s %9s %9s\n", "cut", "shape", "parameters", "MACs", "f32", "f16",
            "i8 bytes");
     for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++) {
@@ -254,6 +269,21 @@ static int print_json(const ss_model *m, const ss_layers *l, const char *path, o
     number(o, "mixture_bytes", m->mixture_size);
     number(o, "parameters", m->ntrainable);
     number(o, "running_statistics", m->nvalue - m->ntrainable);
+    const ss_calibration *i8 = &m->calibration;
+    cJSON *calibration = i8->records ? cJSON_AddObjectToObject(o, "int8") : cJSON_AddNullToObject(o, "int8");
+    if (i8->records) {
+        number(calibration, "records", i8->records);
+        number(calibration, "generation", i8->generation);
+        cJSON_AddStringToObject(calibration, "method", ss_quant_method_name(i8->method));
+        number(calibration, "input_zero", (uint64_t)i8->input_zero);
+        real(calibration, "input_step", i8->input_step);
+        cJSON *scales = cJSON_AddArrayToObject(calibration, "scales");
+        for (int i = 0; i < SS_I8_TENSORS; i++) {
+            char text[32];
+            snprintf(text, sizeof text, "%.9g", (double)i8->scale[i]);
+            cJSON_AddItemToArray(scales, cJSON_CreateRaw(text));
+        }
+    }
     cJSON *cuts = cJSON_AddArrayToObject(o, "cuts");
     for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++) {
         cJSON *r = cJSON_CreateObject();
@@ -312,6 +342,138 @@ static int info(const char *path, ss_err *e)
     return rc;
 }
 
+/* ---- quantise ---- */
+
+enum { KEPT_BYTES = 16 << 20 }; /* of windows, to compare with f32 in the end */
+
+static struct calibration {
+    ss_model *m;
+    ss_quant *q;
+    float *x, *kept;
+    size_t n, nkept, most;
+    uint64_t records, left_out;
+} cal;
+
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+static int take_record(const ss_record *rec, ss_err *e)
+{
+    int rc = SS_OK;
+    if (rec->type != SS_TYPE_DATA)
+        return SS_OK;
+    rc = runner_check_shape(&cal.m->config, rec, SS_CUT_INPUT, e);
+    if (rc == SS_OK)
+        rc = runner_unpack(rec, cal.n, cal.x, e);
+    if (rc < 0)
+        return rc;
+    if (!all_finite(cal.x, cal.n)) {
+        cal.left_out++;
+        return SS_OK;
+    }
+    ss_quant_add(cal.q, cal.x);
+    cal.records++;
+    if (cal.nkept < cal.most)
+        memcpy(cal.kept + cal.nkept++ * cal.n, cal.x, cal.n * sizeof *cal.x);
+    return SS_OK;
+}
+
+static int take_stream(const char *path, ss_err *e)
+{
+    ss_reader *r;
+    const ss_header *h;
+    const ss_record *rec;
+    int rc = tool_reader(&r, path, "logmel", &h, e);
+    if (rc < 0)
+        return rc;
+    if (*h->frontend_hash && *cal.m->frontend_hash && strcmp(h->frontend_hash, cal.m->frontend_hash))
+        rc = ss_err_set(e, SS_EUNFIT, "the model is made for features of hash %s, the stream has %s",
+                        cal.m->frontend_hash, h->frontend_hash);
+    while (rc >= 0 && (rc = ss_reader_next(r, &rec, e)) > 0) {
+        rc = take_record(rec, e);
+        if (rc < 0)
+            ss_err_prefix(e, "record %" PRIu64, ss_reader_count(r) - 1);
+    }
+    ss_reader_close(&r);
+    return rc;
+}
+
+/* What eight bits cost on the windows that were kept. */
+static int compare(ss_err *e)
+{
+    ss_net *whole = NULL;
+    ss_net_i8 *eight = NULL;
+    size_t dim = (size_t)cal.m->config.dim;
+    double sum = 0, least = 1;
+    float *z = ss_alloc(2 * dim, sizeof *z);
+    int rc = z ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate two embeddings");
+    if (rc == SS_OK)
+        rc = ss_net_open(&whole, cal.m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    if (rc == SS_OK)
+        rc = ss_net_i8_open(&eight, cal.m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    for (size_t i = 0; i < cal.nkept && rc == SS_OK; i++) {
+        const float *x = cal.kept + i * cal.n;
+        ss_net_run(whole, 1, x, z);
+        ss_net_i8_run(eight, 1, SS_DTYPE_F32, x, SS_DTYPE_F32, z + dim);
+        double cosine = ss_dot(dim, z, z + dim);
+        sum += cosine;
+        least = cosine < least ? cosine : least;
+    }
+    if (rc == SS_OK && least < 0.99)
+        tool_warn("the cosine between embeddings in f32 and int8 falls to %.4f: more or other sound may help",
+                  least);
+    if (rc == SS_OK)
+        tool_info(
+            "%" PRIu64
+            " windows; cosine between embeddings in f32 and int8, over %zu of them: mean %.5f, least %.5f",
+            cal.records, cal.nkept, sum / (double)cal.nkept, least);
+    ss_net_close(&whole);
+    ss_net_i8_close(&eight);
+    ss_free(z);
+    return rc;
+}
+
+static int quantise(char *const *operand, ss_err *e)
+{
+    int rc = check_output(e);
+    if (rc == SS_OK)
+        rc = ss_model_load(&cal.m, operand[0], e);
+    if (rc == SS_OK && (rc = ss_quant_open(&cal.q, cal.m, NULL, e)) < 0)
+        ss_err_prefix(e, "'%s'", operand[0]);
+    if (rc == SS_OK) {
+        cal.n = (size_t)cal.m->config.mels * (size_t)cal.m->config.frames;
+        cal.most = KEPT_BYTES / (cal.n * sizeof *cal.kept);
+        cal.x = ss_alloc(cal.n, sizeof *cal.x);
+        cal.kept = ss_alloc(cal.most * cal.n, sizeof *cal.kept);
+        if (!cal.x || !cal.kept)
+            rc = ss_err_set(e, SS_ENOMEM, "cannot allocate %zu windows", cal.most + 1);
+    }
+    if (rc == SS_OK && !operand[1])
+        rc = take_stream(NULL, e);
+    for (int i = 1; operand[i] && rc == SS_OK; i++)
+        rc = take_stream(operand[i], e);
+    if (rc == SS_OK && !cal.records)
+        rc = ss_err_set(e, SS_EUNFIT, "no window to calibrate with");
+    if (cal.left_out)
+        tool_warn("%" PRIu64 " windows with values that are not finite are left out", cal.left_out);
+    if (rc == SS_OK)
+        rc = ss_quant_finish(cal.q, (ss_quant_method)ss_quant_method_parse(opt_method), cal.m, e);
+    if (rc == SS_OK && cal.nkept)
+        rc = compare(e);
+    if (rc == SS_OK)
+        rc = ss_model_save(cal.m, tool_set.output, e);
+    ss_quant_close(&cal.q);
+    ss_model_free(cal.m);
+    ss_free(cal.x);
+    ss_free(cal.kept);
+    return rc;
+}
+
 static int check(const char *path, ss_err *e)
 {
     ss_model *m;
@@ -333,7 +495,9 @@ static int check(const char *path, ss_err *e)
 static void check_options(const char *verb, int operands)
 {
     bool makes = !strcmp(verb, "init") || !strcmp(verb, "import"), reads = strcmp(verb, "init") != 0;
-    bool writes = makes || !strcmp(verb, "export"), one = !strcmp(verb, "import") || !strcmp(verb, "export");
+    bool calibrates = !strcmp(verb, "quantise");
+    bool writes = makes || calibrates || !strcmp(verb, "export"),
+         one = !strcmp(verb, "import") || !strcmp(verb, "export");
     if (writes && !tool_set.output)
         tool_usage("%s: -o FILE says where to", verb);
     if (!writes && tool_set.output)
@@ -346,13 +510,15 @@ static void check_options(const char *verb, int operands)
         tool_usage("--width and --norm go with init");
     if (!makes && given_config())
         tool_usage("--mels, --frames, --dim, --input-mean and --input-scale go with init and import");
+    if (!calibrates && opt_method != default_method)
+        tool_usage("--method goes with quantise");
     if (strcmp(verb, "info") && (opt_layers || tool_set.json))
         tool_usage("--layers and --json go with info");
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const verbs[] = {"init", "info", "import", "export", "check"};
+    static const char *const verbs[] = {"init", "info", "import", "export", "quantise", "check"};
     enum { NVERBS = sizeof verbs / sizeof *verbs };
     set_defaults();
     ss_err e = {0};
@@ -363,8 +529,8 @@ int main(int argc, char **argv)
     while (verb && v < NVERBS && strcmp(verb, verbs[v]))
         v++;
     if (!verb || v == NVERBS)
-        tool_usage("found %s%s%s, expected init, info, import, export or check", verb ? "'" : "no verb",
-                   verb ? verb : "", verb ? "'" : "");
+        tool_usage("found %s%s%s, expected init, info, import, export, quantise or check",
+                   verb ? "'" : "no verb", verb ? verb : "", verb ? "'" : "");
     check_options(verb, argc - first);
     if (!strcmp(verb, "init"))
         rc = init(&e);
@@ -372,6 +538,8 @@ int main(int argc, char **argv)
         rc = import(argv[first], &e);
     else if (!strcmp(verb, "export"))
         rc = export(argv[first], &e);
+    else if (!strcmp(verb, "quantise"))
+        rc = quantise(argv + first, &e);
     else
         for (; first < argc; first++) /* a bad file does not hide the next one */
             if ((strcmp(verb, "info") ? check(argv[first], &e) : info(argv[first], &e)) < 0)

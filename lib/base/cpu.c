@@ -94,7 +94,8 @@ static bool find(const char *name, ss_cpu *level)
 /* A level of the other family is above what this machine has. */
 static ss_cpu lower(ss_cpu now, ss_cpu wanted)
 {
-    return wanted < now ? wanted == SS_CPU_SCALAR || now < SS_CPU_NEON ? wanted : now : now;
+    bool same = (wanted >= SS_CPU_NEON) == (now >= SS_CPU_NEON);
+    return wanted < now && (wanted == SS_CPU_SCALAR || same) ? wanted : now;
 }
 
 ss_cpu ss_cpu_best(void)

@@ -186,6 +186,10 @@ static bool to_f32(const ss_record *r, size_t n, float *out)
         for (size_t i = 0; i < n; i++)
             out[i] = scale * (float)((const int8_t *)r->data)[i];
         return true;
+    case SS_DTYPE_U8:
+        for (size_t i = 0; i < n; i++)
+            out[i] = scale * (float)((const uint8_t *)r->data)[i];
+        return true;
     case SS_DTYPE_F64:
         for (size_t i = 0; i < n; i++)
             out[i] = (float)((const double *)r->data)[i];
