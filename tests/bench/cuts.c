@@ -184,9 +184,9 @@ static void table(void)
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},   {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
-        {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'},  {"mels", 1, NULL, 'm'},  {"frames", 1, NULL, 'f'},
-        {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'},  {"ms", 1, NULL, 'l'},    {NULL, 0, NULL, 0}};
+        {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},  {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
+        {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'}, {"mels", 1, NULL, 'm'},  {"frames", 1, NULL, 'f'},
+        {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'}, {"ms", 1, NULL, 'l'},    {NULL, 0, NULL, 0}};
     const char *model_file = NULL, *input_file = NULL;
     ss_err e;
     ss_model_config c;

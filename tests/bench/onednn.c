@@ -3,9 +3,9 @@
  *
  *   bench-onednn --steps=FILE --input=FILE [--batch=B] [--threads=T] [--ms=MS]
  *
- * As its documentation wants it: every primitive picks its layouts ("any") and its algorithm ("auto"), weights are
- * brought into theirs beforehand, bias, shortcut and ReLU are the convolution's own (post-ops), and data is
- * reordered where two primitives differ, at the input and at the output.
+ * As its documentation wants it: every primitive picks its layouts ("any") and its algorithm ("auto"),
+ * weights are brought into theirs beforehand, bias, shortcut and ReLU are the convolution's own (post-ops),
+ * and data is reordered where two primitives differ, at the input and at the output.
  */
 #include <dnnl.h>
 #include <math.h>
@@ -18,13 +18,13 @@
 #include "ops.h"
 #include "side.h"
 
-#define TRY(call)                                                                                                    \
-    do {                                                                                                             \
-        dnnl_status_t status_ = (call);                                                                              \
-        if (status_ != dnnl_success) {                                                                               \
-            fprintf(stderr, "bench-onednn: line %d: status %d\n", __LINE__, (int)status_);                           \
-            exit(1);                                                                                                 \
-        }                                                                                                            \
+#define TRY(call)                                                                                            \
+    do {                                                                                                     \
+        dnnl_status_t status_ = (call);                                                                      \
+        if (status_ != dnnl_success) {                                                                       \
+            fprintf(stderr, "bench-onednn: line %d: status %d\n", __LINE__, (int)status_);                   \
+            exit(1);                                                                                         \
+        }                                                                                                    \
     } while (0)
 
 enum { CUTS = SS_CUT_EMBEDDING + 1, MOST_CALLS = 128 };
@@ -127,7 +127,8 @@ static void dims_of(int step, dnnl_dims_t dims)
 }
 
 /* shortcut: what is added before the ReLU, or NULL; it is overwritten with the result. */
-static struct value convolution(struct part *p, int step, struct value x, const struct value *shortcut, bool relu)
+static struct value convolution(struct part *p, int step, struct value x, const struct value *shortcut,
+                                bool relu)
 {
     const struct op *o = &ops.op[step];
     const struct op_head *h = &o->head;
@@ -135,12 +136,13 @@ static struct value convolution(struct part *p, int step, struct value x, const 
     dnnl_dims_t stride = {h->stride, h->stride}, pad = {h->pad, h->pad};
     dims_of(h->a, in);
     dims_of(step, out);
-    dnnl_memory_desc_t src = describe(4, in, dnnl_format_tag_any), dst = describe(4, out, dnnl_format_tag_any),
+    dnnl_memory_desc_t src = describe(4, in, dnnl_format_tag_any),
+                       dst = describe(4, out, dnnl_format_tag_any),
                        weights = describe(4, w, dnnl_format_tag_any), plain = describe(4, w, dnnl_oihw),
                        bias = describe(1, w, dnnl_x);
     dnnl_convolution_desc_t c;
-    TRY(dnnl_convolution_forward_desc_init(&c, dnnl_forward_inference, dnnl_convolution_auto, &src, &weights, &bias,
-                                           &dst, stride, pad, pad));
+    TRY(dnnl_convolution_forward_desc_init(&c, dnnl_forward_inference, dnnl_convolution_auto, &src, &weights,
+                                           &bias, &dst, stride, pad, pad));
     dnnl_primitive_attr_t attr;
     dnnl_post_ops_t post;
     TRY(dnnl_primitive_attr_create(&attr));
@@ -156,12 +158,13 @@ static struct value convolution(struct part *p, int step, struct value x, const 
     dst = wanted(d, dnnl_query_dst_md);
     weights = wanted(d, dnnl_query_weights_md);
     x = as(p, &x, &src);
-    struct value y = shortcut ? as(p, shortcut, &dst) : make_value(&dst, NULL), k = place(&plain, o->weight, &weights),
-                 b = make_value(&bias, o->bias);
-    add_call(p, d, 4, (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, x.memory},
-                                          {DNNL_ARG_WEIGHTS, k.memory},
-                                          {DNNL_ARG_BIAS, b.memory},
-                                          {DNNL_ARG_DST, y.memory}});
+    struct value y = shortcut ? as(p, shortcut, &dst) : make_value(&dst, NULL),
+                 k = place(&plain, o->weight, &weights), b = make_value(&bias, o->bias);
+    add_call(p, d, 4,
+             (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, x.memory},
+                                 {DNNL_ARG_WEIGHTS, k.memory},
+                                 {DNNL_ARG_BIAS, b.memory},
+                                 {DNNL_ARG_DST, y.memory}});
     return y;
 }
 
@@ -178,7 +181,8 @@ static struct value pooling(struct part *p, int step, const struct value *x, dnn
     }
     dnnl_memory_desc_t dst = describe(4, out, dnnl_format_tag_any);
     dnnl_pooling_desc_t c;
-    TRY(dnnl_pooling_forward_desc_init(&c, dnnl_forward_inference, kind, &x->desc, &dst, stride, size, before, after));
+    TRY(dnnl_pooling_forward_desc_init(&c, dnnl_forward_inference, kind, &x->desc, &dst, stride, size, before,
+                                       after));
     dnnl_primitive_desc_t d;
     TRY(dnnl_primitive_desc_create(&d, &c, NULL, engine, NULL));
     dst = wanted(d, dnnl_query_dst_md);
@@ -198,11 +202,13 @@ static struct value linear(struct part *p, int step, struct value x)
     dnnl_primitive_desc_t d;
     TRY(dnnl_primitive_desc_create(&d, &c, NULL, engine, NULL));
     weights = wanted(d, dnnl_query_weights_md);
-    struct value y = make_value(&dst, NULL), k = place(&plain, o->weight, &weights), b = make_value(&bias, o->bias);
-    add_call(p, d, 4, (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, x.memory},
-                                          {DNNL_ARG_WEIGHTS, k.memory},
-                                          {DNNL_ARG_BIAS, b.memory},
-                                          {DNNL_ARG_DST, y.memory}});
+    struct value y = make_value(&dst, NULL), k = place(&plain, o->weight, &weights),
+                 b = make_value(&bias, o->bias);
+    add_call(p, d, 4,
+             (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, x.memory},
+                                 {DNNL_ARG_WEIGHTS, k.memory},
+                                 {DNNL_ARG_BIAS, b.memory},
+                                 {DNNL_ARG_DST, y.memory}});
     return y;
 }
 
@@ -301,7 +307,8 @@ static bool once(const char *what, int k)
         part[finishing][k] = finishing ? open_part(k, end) : open_part(SS_CUT_INPUT, k);
     if (!cut[end])
         cut[end] = side_room(volume(end));
-    run_part(part[finishing][k], finishing ? cut[k] : input, cut[end], volume(finishing ? k : 0), volume(end));
+    run_part(part[finishing][k], finishing ? cut[k] : input, cut[end], volume(finishing ? k : 0),
+             volume(end));
     return true;
 }
 
@@ -332,8 +339,8 @@ int main(int argc, char **argv)
     if (!read_input(options.input))
         return 1;
     const dnnl_version_t *version = dnnl_version();
-    fprintf(stderr, "# oneDNN %d.%d.%d, batch %d, threads %d\n", version->major, version->minor, version->patch,
-            options.batch, options.threads);
+    fprintf(stderr, "# oneDNN %d.%d.%d, batch %d, threads %d\n", version->major, version->minor,
+            version->patch, options.batch, options.threads);
     struct side side = {options.batch, options.ms, once, result, read_input};
     return side_serve(&side);
 }

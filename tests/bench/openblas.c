@@ -75,8 +75,8 @@ static void convolution(const struct op *o, const float *x, const float *shortcu
         for (int i = 0; i < pixels; i++)
             y[at + (size_t)i] = o->bias[c] + (shortcut ? shortcut[at + (size_t)i] : 0);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, h->c, pixels, depth, 1, o->weight, depth,
-                matrix, pixels, 1, y, pixels);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, h->c, pixels, depth, 1, o->weight, depth, matrix,
+                pixels, 1, y, pixels);
     if (!relu)
         return;
 #pragma omp parallel for schedule(static)
@@ -91,8 +91,8 @@ static void maxpool(const struct op_head *o, const int in[3], const float *x, fl
         for (int i = 0; i < o->h; i++)
             for (int k = 0; k < o->w; k++) {
                 float most = -INFINITY;
-                for (int a = 2 * i ? 2 * i - 1 : 0; a < in[1] && a <= 2 * i + 1; a++)
-                    for (int b = 2 * k ? 2 * k - 1 : 0; b < in[2] && b <= 2 * k + 1; b++) {
+                for (int a = i > 0 ? 2 * i - 1 : 0; a < in[1] && a <= 2 * i + 1; a++)
+                    for (int b = k > 0 ? 2 * k - 1 : 0; b < in[2] && b <= 2 * k + 1; b++) {
                         float v = x[((size_t)c * (size_t)in[1] + (size_t)a) * (size_t)in[2] + (size_t)b];
                         most = v > most ? v : most;
                     }

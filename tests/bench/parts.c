@@ -3,10 +3,10 @@
  *
  *   bench-parts --input=FILE [--ms=MS]       FILE: sound, f32, 16 kHz, at most a minute
  *
- *   logmel    all of the sound, in blocks of 1280 samples as ss-capture gives them: microseconds. "save logmel 0
- *             FILE" writes its frames [t][mel]. Constant parts are kept, since torch.stft keeps them.
- *   mixture   for one embedding of 128 and 64 components: uncertainty and novelty, update, 256 virtual
- *             negatives: microseconds; rate, update, draw: one of the three
+ *   logmel    all of the sound, in blocks of 1280 samples as ss-capture gives them: microseconds. "save
+ * logmel 0 FILE" writes its frames [t][mel]. Constant parts are kept, since torch.stft keeps them. mixture
+ * for one embedding of 128 and 64 components: uncertainty and novelty, update, 256 virtual negatives:
+ * microseconds; rate, update, draw: one of the three
  *
  * pytorch.py --kind=parts is the other side.
  */
@@ -22,7 +22,15 @@
 #include "memory/mixture.h"
 #include "side.h"
 
-enum { MOST = 60 * 16000, BLOCK = 1280, DIM = 128, COMPONENTS = 64, NEGATIVES = 256, POOL = 4096, NO_CUT = 1 };
+enum {
+    MOST = 60 * 16000,
+    BLOCK = 1280,
+    DIM = 128,
+    COMPONENTS = 64,
+    NEGATIVES = 256,
+    POOL = 4096,
+    NO_CUT = 1
+};
 
 static struct {
     float *sound, *frames;
@@ -103,7 +111,7 @@ static void open_memory(void)
             memory.z[i * DIM + k] = c[k] + 0.05f * memory.z[i * DIM + k];
     }
     ss_l2norm_forward(POOL, DIM, memory.z, memory.z, NULL);
-    for (int i = 0; i < 5 * POOL; i++)
+    for (int i = 0; i < 2 * POOL; i++)
         ss_mixture_update(memory.mixture, memory.z + i % POOL * DIM);
     fprintf(stderr, "# mixture: %d of %d components live\n", ss_mixture_live(memory.mixture), COMPONENTS);
     ss_free(centre);

@@ -25,20 +25,20 @@ enum { CHAINS = 12, STEPS = 4096, READ_FLOATS = 16 << 20 };
 #define EACH(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
 
 /*
- * double NAME(void): STEPS steps of CHAINS chains x = step(x); returns the operations. The asm keeps the chains
- * in registers and apart.
+ * double NAME(void): STEPS steps of CHAINS chains x = step(x); returns the operations. The asm keeps the
+ * chains in registers and apart.
  */
 #define PEAK(name, features, vector, lanes, in_register, first, one, step)                                   \
     features static double name(void)                                                                        \
     {                                                                                                        \
         vector a = one;                                                                                      \
-        vector x0 = first, x1 = x0, x2 = x0, x3 = x0, x4 = x0, x5 = x0, x6 = x0, x7 = x0, x8 = x0, x9 = x0,   \
+        vector x0 = first, x1 = x0, x2 = x0, x3 = x0, x4 = x0, x5 = x0, x6 = x0, x7 = x0, x8 = x0, x9 = x0,  \
                x10 = x0, x11 = x0;                                                                           \
         for (int k = 0; k < STEPS; k++) {                                                                    \
             __asm__ volatile("" : in_register(a));                                                           \
             EACH(step)                                                                                       \
         }                                                                                                    \
-        return (double)CHAINS * STEPS * (lanes) * 2;                                                         \
+        return (double)CHAINS * STEPS * (lanes)*2;                                                           \
     }
 
 #if SS_HAVE_X86
@@ -60,7 +60,8 @@ enum { CHAINS = 12, STEPS = 4096, READ_FLOATS = 16 << 20 };
 PEAK(fma_sse41, CAN("sse4.1"), __m128, 4, "+x", _mm_set1_ps(1), _mm_set1_ps(0.5f), SSE)
 PEAK(fma_avx2, CAN("avx2,fma"), __m256, 8, "+x", _mm256_set1_ps(1), _mm256_set1_ps(0.5f), AVX2)
 PEAK(fma_avx512, CAN("avx512f"), __m512, 16, "+v", _mm512_set1_ps(1), _mm512_set1_ps(0.5f), AVX512)
-PEAK(dot_avx512, CAN("avx512f,avx512vnni"), __m512i, 64, "+v", _mm512_set1_epi32(1), _mm512_set1_epi8(1), VNNI)
+PEAK(dot_avx512, CAN("avx512f,avx512vnni"), __m512i, 64, "+v", _mm512_set1_epi32(1), _mm512_set1_epi8(1),
+     VNNI)
 #elif SS_HAVE_ARM64
 #include <arm_neon.h>
 

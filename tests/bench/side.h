@@ -1,6 +1,6 @@
 /**
- * One side of a comparison: commands on standard input, a line for each on standard output (README.md, "The line
- * protocol"). What a command needs is opened when it first comes.
+ * One side of a comparison: commands on standard input, a line for each on standard output (README.md, "The
+ * line protocol"). What a command needs is opened when it first comes.
  */
 #ifndef SS_BENCH_SIDE_H
 #define SS_BENCH_SIDE_H

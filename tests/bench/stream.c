@@ -1,12 +1,13 @@
 /*
  * What a stream costs beside a bare copy through the same pipe.
  *
- *   bench-stream [--rounds=R] [--filter=PROGRAM]     a table; PROGRAM: ss-cat
+ *   bench-stream [--rounds=R] [--mib=N] [--filter=PROGRAM]     tables; N: of each measurement; PROGRAM:
+ * ss-cat
  *
- * Payloads of several sizes go from a process that writes through a pipe to this one: as records, or as the same
- * bytes in a loop of write and a loop of read, a payload or 64 KiB at a time; in turns, R rounds. Then int8 embeddings with typical attributes:
- * writer to reader, through `PROGRAM --stream` between two pipes, and through a loop of read and write in its place
- * whose buffer has 64 KiB.
+ * Payloads of several sizes go from a process that writes through a pipe to this one: as records, or as the
+ * same bytes in a loop of write and a loop of read, a payload or 64 KiB at a time; in turns, R rounds. Then
+ * int8 embeddings with typical attributes: writer to reader, through `PROGRAM --stream` between two pipes,
+ * and through a loop of read and write in its place whose buffer has 64 KiB.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -165,20 +166,23 @@ static void print_rates(int rounds, const double *s, double scale, const char *e
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {{"rounds", 1, NULL, 'r'}, {"filter", 1, NULL, 'f'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"rounds", 1, NULL, 'r'}, {"mib", 1, NULL, 'm'}, {"filter", 1, NULL, 'f'}, {NULL, 0, NULL, 0}};
     static const size_t sizes[] = {LARGEST, 24576, 3072};
     static double s[4][MOST_ROUNDS];
-    int rounds = 7, o;
+    int rounds = 7, mib = 200, o;
     uint64_t bytes = 0;
     while ((o = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (o == 'r')
             rounds = atoi(optarg);
         else if (o == 'f')
             filter = optarg;
+        else if (o == 'm')
+            mib = atoi(optarg);
         else
             return 2;
     }
-    if (rounds < 1 || rounds > MOST_ROUNDS || optind < argc)
+    if (rounds < 1 || rounds > MOST_ROUNDS || mib < 1 || optind < argc)
         return 2;
     payload = ss_zalloc(LARGEST, 1);
     buffer = ss_zalloc(LARGEST, 1);
@@ -186,10 +190,11 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     for (int i = 0; i < LARGEST; i++)
         payload[i] = (unsigned char)(i * 31);
-    puts("| payload | records, MB/s (largest / median) | bare write and read | ratio of the best, of the medians |\n"
+    puts("| payload | records, MB/s (largest / median) | bare write and read | ratio of the best, of the "
+         "medians |\n"
          "|---|---|---|---|");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        uint64_t n = (200u << 20) / sizes[i];
+        uint64_t n = ((uint64_t)mib << 20) / sizes[i];
         double mb = (double)n * (double)sizes[i] * 1e-6;
         for (int r = 0; r < rounds; r++)
             for (int way = RECORDS; way <= BARE; way++)
@@ -201,12 +206,13 @@ int main(int argc, char **argv)
         print_rates(rounds, s[BARE], mb, "| ");
         printf("%.2f, %.2f |\n", s[BARE][0] / s[RECORDS][0], s[BARE][rounds / 2] / s[RECORDS][rounds / 2]);
     }
-    uint64_t n = 500000;
+    uint64_t n = 2500 * (uint64_t)mib;
     for (int r = 0; r < rounds; r++)
         for (int way = RECORDS; way <= COPIED; way++)
             if (way != BARE && (way != FILTERED || filter))
                 s[way][r] = go((enum way)way, 128, n, &bytes);
-    static const char *const name[] = {"writer, pipe, reader", NULL, NULL, "through a loop of read and write"};
+    static const char *const name[] = {"writer, pipe, reader", NULL, NULL,
+                                       "through a loop of read and write"};
     printf("\n| embeddings of 128 int8, %.0f bytes with all | records/s (largest / median) |\n|---|---|\n",
            (double)bytes / (double)n);
     for (int way = RECORDS; way <= COPIED; way++) {
