@@ -195,7 +195,7 @@ static int prepare(ss_net_i8 *n, const ss_model *m)
         rc = prepare_unit(n, m, i, w, row, q);
     if (rc == SS_OK && n->until == SS_CUT_EMBEDDING && n->from < n->until) {
         rc = ss_ready_alloc(&n->fc, &l->fc, SS_BEHIND_NOTHING);
-        n->bytes += ss_ready_floats(&l->fc, SS_BEHIND_NOTHING) * sizeof(float);
+        n->bytes += ss_ready_bytes(&l->fc, SS_BEHIND_NOTHING);
         if (rc == SS_OK) {
             ss_conv_pack(&l->fc, m->value + l->fc_weight->offset, n->fc.packed);
             memcpy(n->fc.bias, m->value + l->fc_bias->offset, (size_t)l->fc.cout * sizeof(float));
