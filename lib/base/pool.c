@@ -11,9 +11,14 @@
 
 #include "base/mem.h"
 
-/* Looks at a flag before sleeping, a few microseconds: the gap between two layers is shorter than a wake-up.
+/*
+ * Looks at a flag before sleeping, some 30 us: the gap between two layers is shorter than a wake-up, and a pool with
+ * nothing to do sleeps. After the first ones the processor is offered to others now and then: whoever is waited for may
+ * be waiting for this very processor.
  */
-#define LOOKS 200
+#define LOOKS      1500
+#define LOOKS_HARD 50
+#define LINE       64 /* bytes: what one side writes while another looks lies on lines of its own */
 
 struct ss_pool {
     int threads;
@@ -21,16 +26,17 @@ struct ss_pool {
     int started;
     pthread_mutex_t lock;
     pthread_cond_t start, done;
-    bool caller_sleeps; /* under lock */
-    int sleepers;       /* under lock */
-    bool stop;          /* under lock, read after a new job number */
-    /* A job is published by its number and over when every worker has left it. */
-    atomic_uint job;
-    atomic_int busy;
-    atomic_int next;
+    bool stop; /* read after a new job number */
     int n;
     void (*fn)(void *arg, int i, int thread);
     void *arg;
+    /* A job is published by its number and over when every worker has left it. Who is about to sleep says so before it
+     * looks for the last time, who changes what it waits for looks for sleepers afterwards. */
+    _Alignas(LINE) atomic_uint job;
+    atomic_int sleepers;
+    _Alignas(LINE) atomic_int busy;
+    atomic_bool caller_sleeps;
+    _Alignas(LINE) atomic_int next;
 };
 
 typedef struct start_arg {
@@ -45,6 +51,15 @@ static inline void pause_cpu(void)
 #elif defined(__aarch64__)
     __asm__ __volatile__("yield");
 #endif
+}
+
+/* Before look i. */
+static inline void look_again(int i)
+{
+    if (i >= LOOKS_HARD && i % 16 == 0)
+        sched_yield();
+    else
+        pause_cpu();
 }
 
 static void take_tasks(ss_pool *p, int thread)
@@ -62,13 +77,13 @@ static void wait_for_job(ss_pool *p, unsigned seen)
     for (int i = 0; i < LOOKS; i++) {
         if (atomic_load_explicit(&p->job, memory_order_acquire) != seen)
             return;
-        pause_cpu();
+        look_again(i);
     }
     pthread_mutex_lock(&p->lock);
-    p->sleepers++;
-    while (atomic_load_explicit(&p->job, memory_order_acquire) == seen)
+    atomic_fetch_add(&p->sleepers, 1);
+    while (atomic_load(&p->job) == seen)
         pthread_cond_wait(&p->start, &p->lock);
-    p->sleepers--;
+    atomic_fetch_sub(&p->sleepers, 1);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -83,10 +98,9 @@ static void *work(void *arg)
         if (p->stop)
             return NULL;
         take_tasks(p, thread);
-        if (atomic_fetch_sub_explicit(&p->busy, 1, memory_order_acq_rel) == 1) {
+        if (atomic_fetch_sub(&p->busy, 1) == 1 && atomic_load(&p->caller_sleeps)) {
             pthread_mutex_lock(&p->lock);
-            if (p->caller_sleeps)
-                pthread_cond_signal(&p->done);
+            pthread_cond_signal(&p->done);
             pthread_mutex_unlock(&p->lock);
         }
     }
@@ -94,10 +108,11 @@ static void *work(void *arg)
 
 static void publish(ss_pool *p)
 {
+    atomic_fetch_add(&p->job, 1);
+    if (!atomic_load(&p->sleepers))
+        return;
     pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->job, 1, memory_order_release);
-    if (p->sleepers)
-        pthread_cond_broadcast(&p->start);
+    pthread_cond_broadcast(&p->start);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -177,13 +192,13 @@ void ss_pool_run(ss_pool *p, int n, void (*fn)(void *arg, int i, int thread), vo
     for (int i = 0; i < LOOKS; i++) {
         if (!atomic_load_explicit(&p->busy, memory_order_acquire))
             return;
-        pause_cpu();
+        look_again(i);
     }
     pthread_mutex_lock(&p->lock);
-    p->caller_sleeps = true;
-    while (atomic_load_explicit(&p->busy, memory_order_acquire))
+    atomic_store(&p->caller_sleeps, true);
+    while (atomic_load(&p->busy))
         pthread_cond_wait(&p->done, &p->lock);
-    p->caller_sleeps = false;
+    atomic_store(&p->caller_sleeps, false);
     pthread_mutex_unlock(&p->lock);
 }
 
