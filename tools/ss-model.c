@@ -37,7 +37,7 @@ static const tool_option options[] = {
     {"dim", 0, OPT_INT, &opt_dim, 2, 4096, "N", "size of the embedding", NULL},
     {"input-mean", 0, OPT_REAL, &opt_mean, -1e6, 1e6, "X", "subtracted from the features", NULL},
     {"input-scale", 0, OPT_REAL, &opt_scale, 1e-6, 1e6, "X", "then multiplied", NULL},
-    {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|percentile|mse", "quantise: how ranges are chosen",
+    {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|mse", "quantise: how ranges are chosen",
      NULL},
     {"layers", 0, OPT_FLAG, &opt_layers, 0, 0, NULL, "info: the layers too", NULL},
     {"force", 'f', OPT_FLAG, &tool_set.force, 0, 0, NULL, "replace a file that exists", NULL},

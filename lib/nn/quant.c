@@ -1,3 +1,17 @@
+/*
+ * Which range, measured on 720 windows of ESC-10 after calibration with 720 others, as cosine between the
+ * embeddings in f32 and int8, mean and least, width 1/4 unless said:
+ *
+ *                                    max               mse               99.99 %           mse, relative
+ *   weight norm, random weights      0.99900 0.99429   0.99917 0.99414   0.99918 0.98461   0.99919 0.99110
+ *   weight norm, trained             0.99950 0.99477   0.99955 0.99674   0.99952 0.99164   0.99954 0.99565
+ *   batch norm, trained              0.99992 0.99937   0.99991 0.99597   0.99985 0.98855   0.99986 0.98930
+ *   weight norm, trained, width 1    0.99983 0.99872   0.99987 0.99921
+ *
+ * The least is what a pipeline meets one day: a percentile cuts into loud sounds, and so does the error
+ * relative to each window's own power. Both are gone. mse with a range of at least 0.6 to 0.8 of the largest
+ * value moved the least by 0.0008 up or down, and is not worth a constant.
+ */
 #include "nn/quant.h"
 
 #include <errno.h>
@@ -15,11 +29,10 @@
 #define FORMAT_VERSION 1
 #define BINS           2048
 #define LEAST_BINS     128    /* a range is not looked for below so many */
-#define PERCENTILE     0.9999 /* of the values above 0 */
 #define LEAST_SCALE    1e-30f /* sums and their factors stay far from overflow */
 #define MOST_SCALE     1e30f
 
-static const char *const method_names[] = {NULL, "max", "percentile", "mse"};
+static const char *const method_names[] = {NULL, "max", "mse"};
 
 const char *ss_quant_method_name(int method)
 {
@@ -197,18 +210,6 @@ void ss_quant_add(ss_quant *q, const float *x)
 
 /* ---- choosing ---- */
 
-static double range_percentile(const histogram *h)
-{
-    uint64_t all = 0, below = 0;
-    for (int i = 0; i < BINS; i++)
-        all += h->count[i];
-    int i = 0;
-    while (i < BINS && (double)(below += h->count[i]) < PERCENTILE * (double)all)
-        i++;
-    double range = (i + 1) * h->width;
-    return range < (double)h->most ? range : (double)h->most;
-}
-
 /* Values in a bin count as its middle; what is not clipped is off by a twelfth of a step squared. */
 static double range_mse(const histogram *h)
 {
@@ -248,9 +249,7 @@ int ss_quant_finish(const ss_quant *q, ss_quant_method method, ss_model *m, ss_e
     bool good = step <= MOST_SCALE && c.input_zero >= 0 && c.input_zero <= 255;
     for (int i = 0; i < SS_I8_TENSORS; i++) {
         const histogram *h = &q->seen[i];
-        double range = method == SS_QUANT_MSE          ? range_mse(h)
-                       : method == SS_QUANT_PERCENTILE ? range_percentile(h)
-                                                       : (double)h->most;
+        double range = method == SS_QUANT_MSE ? range_mse(h) : (double)h->most;
         c.scale[i] = scale_of(range);
         good = good && c.scale[i] <= MOST_SCALE;
     }

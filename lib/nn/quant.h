@@ -16,12 +16,11 @@
 #include "model.h"
 
 typedef enum ss_quant_method {
-    SS_QUANT_MAX = 1,        /* the largest value seen */
-    SS_QUANT_PERCENTILE = 2, /* what 99.99 % of the values above 0 stay below */
-    SS_QUANT_MSE = 3         /* the least mean square of rounding and clipping together */
+    SS_QUANT_MAX = 1, /* the largest value seen */
+    SS_QUANT_MSE = 2  /* the least mean square of rounding and clipping together */
 } ss_quant_method;
 
-/** "max", "percentile", "mse", or NULL; method of a name, or SS_EINVAL. */
+/** "max", "mse", or NULL; method of a name, or SS_EINVAL. */
 const char *ss_quant_method_name(int method);
 int ss_quant_method_parse(const char *name);
 
