@@ -181,6 +181,24 @@ static void table(void)
            ss_net_memory(encode[CUTS - 1]), ss_backprop_memory(training.b));
 }
 
+static void close_all(void)
+{
+    for (int k = 0; k < CUTS; k++) {
+        ss_net_close(&encode[k]);
+        ss_net_close(&finish[k]);
+        ss_free(cut[k]);
+    }
+    if (training.b)
+        ss_backprop_close(&training.b);
+    ss_free(training.grad);
+    ss_free(training.one);
+    ss_free(training.two);
+    ss_free(training.z);
+    ss_model_free(model);
+    if (pool)
+        ss_pool_close(&pool);
+}
+
 int main(int argc, char **argv)
 {
     static const struct option longs[] = {
@@ -253,5 +271,11 @@ int main(int argc, char **argv)
     side.batch = batch;
     fprintf(stderr, "# width %d, norm %s, window %dx%d, batch %d, threads %d, cpu %s\n", c.width,
             ss_norm_name((int)c.norm), c.mels, c.frames, batch, threads, ss_cpu_name(ss_cpu_level()));
-    return serving ? side_serve(&side) : (table(), 0);
+    int status = 0;
+    if (serving)
+        status = side_serve(&side);
+    else
+        table();
+    close_all();
+    return status;
 }
