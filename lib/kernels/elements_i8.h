@@ -8,18 +8,22 @@
 
 #include "kernels/int8_internal.h"
 
-/* Within 0..255 and rounded to nearest even, NaN to 0: adding 1.5 * 2^23 leaves no place for a fraction. */
-static inline vf vwhole(vf v)
+/* Within 0..255 and rounded to nearest even, NaN to 0. */
+#ifndef VSTORE_WHOLE
+#define VSTORE_WHOLE vstore_whole
+static inline void vstore_whole(uint8_t *p, vf v, size_t n)
 {
     v = vmax(v, vset1(0.0f));
     v = vselect_gt(v, vset1(255.0f), vset1(255.0f), v);
-    return vsub(vadd(v, vset1(12582912.0f)), vset1(12582912.0f));
+    /* Adding 1.5 * 2^23 leaves no place for a fraction. */
+    vstore_u8n(p, vsub(vadd(v, vset1(12582912.0f)), vset1(12582912.0f)), n);
 }
+#endif
 
 static void u8_from_f32(size_t n, float a, float b, const float *x, uint8_t *y)
 {
     for (size_t i = 0; i < n; i += VL)
-        vstore_u8n(y + i, vwhole(vfma(vloadn(x + i, n - i), vset1(a), vset1(b))), n - i);
+        VSTORE_WHOLE(y + i, vfma(vloadn(x + i, n - i), vset1(a), vset1(b)), n - i);
 }
 
 static void f32_from_u8(size_t n, float step, const uint8_t *x, float *y)
@@ -33,20 +37,39 @@ static inline uint8_t larger_u8(uint8_t a, uint8_t b)
     return a > b ? a : b;
 }
 
+/* The largest of three rows first, for some columns, which is one long loop; then of three columns. */
+static void maxpool3_u8(const ss_maxpool *p, size_t row, const uint8_t *x, uint8_t *restrict y)
+{
+    enum { ROOM = 8192 };
+    const size_t c = (size_t)p->c, step = (size_t)p->stride * c;
+    uint8_t most[ROOM];
+    int columns = (int)((ROOM / c - 3) / (size_t)p->stride) + 1;
+    for (int ow = 0; ow < p->ow; ow += columns) {
+        int end = p->ow - ow < columns ? p->ow - ow : columns;
+        size_t n = (size_t)(end - 1) * step + 3 * c;
+        const uint8_t *one = x + (size_t)ow * step, *two = one + row, *three = two + row;
+        for (size_t i = 0; i < n; i++)
+            most[i] = larger_u8(larger_u8(one[i], two[i]), three[i]);
+        for (int k = 0; k < end; k++, y += c) {
+            const uint8_t *m = most + (size_t)k * step;
+            size_t i = 0;
+            for (; i + 16 <= c; i += 16)
+                for (size_t q = i; q < i + 16; q++)
+                    y[q] = larger_u8(larger_u8(m[q], m[q + c]), m[q + 2 * c]);
+            for (; i < c; i++)
+                y[i] = larger_u8(larger_u8(m[i], m[i + c]), m[i + 2 * c]);
+        }
+    }
+}
+
 static void maxpool_u8(const ss_maxpool *p, size_t row, const uint8_t *x, uint8_t *restrict y)
 {
     const size_t c = (size_t)p->c;
+    if (p->size == 3 && c <= 1024 && p->stride <= 4) {
+        maxpool3_u8(p, row, x, y);
+        return;
+    }
     for (int ow = 0; ow < p->ow; ow++, x += (size_t)p->stride * c, y += c) {
-        if (p->size == 3) {
-            const uint8_t *a = x, *b = x + row, *d = b + row;
-            for (size_t i = 0; i < c; i++) {
-                uint8_t one = larger_u8(larger_u8(a[i], a[i + c]), a[i + 2 * c]);
-                uint8_t two = larger_u8(larger_u8(b[i], b[i + c]), b[i + 2 * c]);
-                uint8_t three = larger_u8(larger_u8(d[i], d[i + c]), d[i + 2 * c]);
-                y[i] = larger_u8(larger_u8(one, two), three);
-            }
-            continue;
-        }
         for (size_t i = 0; i < c; i++)
             y[i] = x[i];
         for (int r = 0; r < p->size; r++)

@@ -182,7 +182,7 @@ static void scalar_conv(const ss_i8_tile *t)
             else if (t->add32)
                 v += t->add32[at];
             if (t->y)
-                t->y[at] = (uint8_t)vwhole(v);
+                VSTORE_WHOLE(&t->y[at], v, 1);
             else
                 t->y32[at] = v;
         }

@@ -63,13 +63,14 @@ ALWAYS_INLINE void i8_steps(int m, int panels, int steps, const uint8_t *const *
         }
 }
 
-ALWAYS_INLINE void i8_mp(const ss_i8_tile *t, int first, int panel, int m, int panels, int steps)
+/* even: places from each pixel to the next, or 0: as listed. */
+ALWAYS_INLINE void i8_mp(const ss_i8_tile *t, int first, int panel, int m, int panels, int steps, int even)
 {
     vs acc[I8_MOST_PIXELS][I8_MOST_VECTORS];
     const uint8_t *x[I8_MOST_PIXELS];
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++) {
-        x[i] = (const uint8_t *)t->x + (ptrdiff_t)t->in[first + i] * XS;
+        x[i] = (const uint8_t *)t->x + (ptrdiff_t)(even ? t->in[first] + i * even : t->in[first + i]) * XS;
 #pragma GCC unroll 16
         for (int j = 0; j < panels * ACCS; j++)
             acc[i][j] = vszero();
@@ -104,7 +105,7 @@ ALWAYS_INLINE void i8_mp(const ss_i8_tile *t, int first, int panel, int m, int p
                 else if (t->add32)
                     v = vadd(v, vloadn(t->add32 + at, lanes));
                 if (t->y)
-                    vstore_u8n(t->y + at, vwhole(v), lanes);
+                    VSTORE_WHOLE(t->y + at, v, lanes);
                 else
                     vstoren(t->y32 + at, v, lanes);
             }
@@ -114,7 +115,7 @@ ALWAYS_INLINE void i8_mp(const ss_i8_tile *t, int first, int panel, int m, int p
 #define I8_FUNCTION(m, panels, steps)                                                                        \
     static __attribute__((noinline)) void i8_##m##_##panels(const ss_i8_tile *t, int first, int panel)       \
     {                                                                                                        \
-        i8_mp(t, first, panel, m, panels, steps);                                                            \
+        i8_mp(t, first, panel, m, panels, steps, 0);                                                         \
     }
 #define I8_ENTRY(m, panels, steps) {m, panels, i8_##m##_##panels},
 I8_TILES_ALL(I8_FUNCTION)
@@ -122,6 +123,34 @@ I8_TILES_ALL(I8_FUNCTION)
 /* For a group of 1, 2 or 4 panels, the tiles to cover its pixels with, each as often as it fits. */
 static const i8_entry i8_tiles[3][16] = {
     {I8_TILES_1(I8_ENTRY){0}}, {I8_TILES_2(I8_ENTRY){0}}, {I8_TILES_4(I8_ENTRY){0}}};
+
+/*
+ * For the stem, whose pixels are two bytes apart and whose rows are two steps long: places known to the
+ * compiler take no registers.
+ */
+#ifdef I8_TILES_EVEN
+#define I8_EVEN_FUNCTION(m, panels)                                                                          \
+    static __attribute__((noinline)) void i8_even_##m##_##panels(const ss_i8_tile *t, int first, int panel)  \
+    {                                                                                                        \
+        i8_mp(t, first, panel, m, panels, 2, 2);                                                             \
+    }
+#define I8_EVEN_ENTRY(m, panels) {m, panels, i8_even_##m##_##panels},
+I8_TILES_EVEN(I8_EVEN_FUNCTION)
+static const i8_entry even_tiles[] = {I8_TILES_EVEN(I8_EVEN_ENTRY){0}};
+#endif
+
+static void run_tile(const ss_i8_tile *t, const i8_entry *e, int first, int panel)
+{
+#ifdef I8_TILES_EVEN
+    if (t->len == 8 && t->in[first + e->m - 1] - t->in[first] == 2 * (e->m - 1))
+        for (const i8_entry *k = even_tiles; k->m; k++)
+            if (k->m == e->m && k->panels == e->panels) {
+                k->run(t, first, panel);
+                return;
+            }
+#endif
+    e->run(t, first, panel);
+}
 
 static void i8_conv(const ss_i8_tile *t)
 {
@@ -133,7 +162,7 @@ static void i8_conv(const ss_i8_tile *t)
             int end = first + (t->pixels - first) / e->m * e->m;
             for (int q = 0; q < 1 << g; q += e->panels)
                 for (int i = first; i < end; i += e->m)
-                    e->run(t, i, p + q);
+                    run_tile(t, e, i, p + q);
             first = end;
         }
     }

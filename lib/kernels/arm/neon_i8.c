@@ -49,6 +49,15 @@ static inline vf vs_float(const vs *s, int j, vshift shift)
     return vcvtq_f32_s32(vaddq_s32(vpaddq_s32(s[2 * j], s[2 * j + 1]), shift));
 }
 
+/* Conversion and narrowing saturate. */
+#define VSTORE_WHOLE vstore_whole
+static inline void vstore_whole(uint8_t *p, vf v, size_t n)
+{
+    uint16x4_t h = vqmovn_u32(vcvtnq_u32_f32(v));
+    uint32_t b = vget_lane_u32(vreinterpret_u32_u8(vqmovn_u16(vcombine_u16(h, h))), 0);
+    memcpy(p, &b, n < VL ? n : VL);
+}
+
 #define I8_TILES_1(X)   X(2, 1, 2) X(1, 1, 2)
 #define I8_TILES_2(X)   I8_TILES_1(X)
 #define I8_TILES_4(X)   I8_TILES_1(X)
