@@ -147,22 +147,40 @@ static inline size_t packed_at(const ss_conv *c, int o, int r, size_t at)
            at / 4 * 4 * SS_PANEL + (size_t)(o % SS_PANEL) * 4 + at % 4;
 }
 
+/* Four inputs of one output and all taps: side by side in packed weights, `taps` apart before. */
+static void pack_four(const ss_conv *c, const int8_t *from, int8_t *to)
+{
+    const size_t taps = (size_t)c->kh * (size_t)c->kw, step = (size_t)c->cin * SS_PANEL;
+    for (size_t t = 0; t < taps; t++, from++, to += step)
+        for (size_t k = 0; k < 4; k++)
+            to[k] = from[k * taps];
+}
+
 void ss_i8_conv_pack(const ss_conv *c, const int8_t *weights, int8_t *packed, int32_t *shift)
 {
     size_t taps = (size_t)c->kh * (size_t)c->kw, cin = (size_t)c->cin;
-    memset(packed, 0, ss_i8_conv_packed(c));
+    if (c->cout % SS_PANEL || cin % 4)
+        memset(packed, 0, ss_i8_conv_packed(c));
     for (int o = 0; o < c->cout; o++) {
         const int8_t *from = weights + (size_t)o * cin * taps;
         int32_t sum = 0;
         for (size_t i = 0; i < cin * taps; i++)
             sum += from[i];
         shift[o] = 128 * sum;
-        for (int r = 0; r < c->kh; r++)
-            for (size_t s = 0; s < (size_t)c->kw; s++)
-                for (size_t ci = 0; ci < cin; ci++)
-                    packed[packed_at(c, o, r, s * cin + ci)] =
-                        from[ci * taps + (size_t)r * (size_t)c->kw + s];
     }
+    for (int p = 0; p < ss_panels(c->cout); p++)
+        for (size_t ci = 0; ci < cin; ci += 4)
+            for (int o = p * SS_PANEL; o < c->cout && o < (p + 1) * SS_PANEL; o++) {
+                const int8_t *from = weights + ((size_t)o * cin + ci) * taps;
+                if (cin % 4 == 0) {
+                    pack_four(c, from, packed + packed_at(c, o, 0, ci));
+                    continue;
+                }
+                for (size_t k = 0; k < 4 && ci + k < cin; k++)
+                    for (size_t t = 0; t < taps; t++)
+                        packed[packed_at(c, o, (int)t / c->kw, t % (size_t)c->kw * cin + ci + k)] =
+                            from[k * taps + t];
+            }
 }
 
 static void scalar_conv(const ss_i8_tile *t)
