@@ -13,6 +13,7 @@
 #define PV            (SS_PANEL / VL) /* vectors of a panel */
 #define MOST_ROWS     32
 #define MOST_VECTORS  8
+#define ROW           7    /* steps of a row of the stem's kernel, whose input has one channel */
 #define AHEAD         2048 /* bytes: weights are asked for that much before their turn */
 
 /* Steps of the reduction taken together: as many as leave registers for their weights beside the
@@ -39,20 +40,20 @@ ALWAYS_INLINE const void *weights_from(const void *w, ptrdiff_t at, bool half)
 ALWAYS_INLINE void conv_steps(int m, int v, int steps, bool half, const float *const *x, ptrdiff_t at,
                               const float *side, const void **w, vf (*acc)[MOST_VECTORS])
 {
-    vf b[4][MOST_VECTORS];
-#pragma GCC unroll 4
+    vf b[ROW][MOST_VECTORS];
+#pragma GCC unroll 8
     for (int u = 0; u < steps; u++)
 #pragma GCC unroll 8
         for (int j = 0; j < v; j++)
             b[u][j] = weights_at(w[j / PV], u * SS_PANEL + j % PV * VL, half);
 #pragma GCC unroll 8
     for (int j = 0; j < v / PV; j++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int u = 0; u < steps; u += half ? 2 : 1)
             __builtin_prefetch((const char *)w[j] + u * SS_PANEL * (half ? 2 : 4) + AHEAD);
 #pragma GCC unroll 32
     for (int i = 0; i < m; i++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int u = 0; u < steps; u++) {
             vf a = vset1(x ? x[i][at + u] : side[i * SS_PANEL + u]);
 #pragma GCC unroll 8
@@ -92,6 +93,10 @@ ALWAYS_INLINE void conv_mv(const ss_conv_tile *t, int first, int panel, int m, i
                                 half);
         const int steps = STEPS(m, v);
         ptrdiff_t at = t->segment[q].x, end = at + t->segment[q].len;
+        if (end - at == ROW && REGISTERS - m * v > ROW * v) {
+            conv_steps(m, v, ROW, half, x, at, NULL, w, acc);
+            continue;
+        }
         for (; at + steps <= end; at += steps)
             conv_steps(m, v, steps, half, x, at, NULL, w, acc);
         if (steps > 1)
