@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
+#include "io/atomic.h"
 #include "kernels/int8.h"
 #include "kernels/kernels.h"
 #include "memory/mixture.h"
@@ -26,8 +27,9 @@ static struct runner {
     ss_model *model;
     ss_mixture *mixture; /* that came with the model, or NULL */
     struct stat seen;    /* the file it was loaded from */
+    ss_net *net;         /* ready for all that was asked of it since the model was taken up */
+    bool used;           /* the model has made a record */
     bool int8;
-    ss_net *net[CUTS][CUTS];
     ss_net_i8 *net_i8[CUTS][CUTS];
     int dtype;           /* 0: auto */
     size_t volume[CUTS]; /* floats at each cut */
@@ -44,48 +46,111 @@ static struct runner {
 
 /* ---- model ---- */
 
-static void close_nets(void)
+/* A model, what came with it, and the network ready for the cuts that are known. */
+typedef struct taken {
+    ss_model *model;
+    ss_mixture *mixture;
+    ss_net *net; /* NULL when no cut is known yet */
+} taken;
+
+static void drop(taken *t)
 {
-    for (int i = 0; i < CUTS; i++)
-        for (int j = 0; j < CUTS; j++) {
-            ss_net_close(&u.net[i][j]);
-            ss_net_i8_close(&u.net_i8[i][j]);
-        }
+    ss_net_close(&t->net);
+    ss_mixture_free(t->mixture);
+    ss_model_free(t->model);
+    *t = (taken){0};
 }
 
-static int load(const char *path, ss_model **m, ss_mixture **mixture, ss_err *e)
+static int open_one(const char *path, int from, int until, taken *t, ss_err *e)
 {
-    ss_err first;
-    int previous = 0, rc = ss_model_load_any(m, path, &previous, &first);
-    *mixture = NULL;
-    if (rc < 0) {
-        if (e)
-            *e = first;
-        return rc;
-    }
-    if (previous)
-        tool_warn("%s: the generation before it is used", first.text);
-    if ((*m)->mixture) {
-        rc = ss_mixture_unpack(mixture, (*m)->mixture, (*m)->mixture_size, e);
-        if (rc == SS_OK && ss_mixture_dim(*mixture) != (*m)->config.dim)
+    *t = (taken){0};
+    int rc = ss_model_open(&t->model, path, e);
+    const ss_model *m = t->model;
+    if (rc == SS_OK && m->mixture) {
+        rc = ss_mixture_unpack(&t->mixture, m->mixture, m->mixture_size, e);
+        if (rc == SS_OK && ss_mixture_dim(t->mixture) != m->config.dim)
             rc = ss_err_set(e, SS_EUNFIT, "its memory is of %d dimensions, the embedding of %d",
-                            ss_mixture_dim(*mixture), (*m)->config.dim);
+                            ss_mixture_dim(t->mixture), m->config.dim);
         if (rc < 0)
             ss_err_prefix(e, "cannot load '%s'", path);
     }
-    if (rc == SS_OK && u.int8 && (rc = ss_quant_check(*m, e)) < 0)
+    if (rc == SS_OK && u.int8 && (rc = ss_quant_check(m, e)) < 0)
         ss_err_prefix(e, "'%s'", path);
-    if (rc == SS_OK && u.frontend_hash[0] && (*m)->frontend_hash[0] &&
-        strcmp(u.frontend_hash, (*m)->frontend_hash))
+    if (rc == SS_OK && u.int8)
+        rc = ss_model_fill(t->model, e);
+    if (rc == SS_OK && u.frontend_hash[0] && m->frontend_hash[0] && strcmp(u.frontend_hash, m->frontend_hash))
         rc = ss_err_set(e, SS_EUNFIT, "model '%s' is made for features of hash %s, the stream has %s", path,
-                        (*m)->frontend_hash, u.frontend_hash);
-    if (rc < 0) {
-        ss_mixture_free(*mixture);
-        ss_model_free(*m);
-        *mixture = NULL;
-        *m = NULL;
-    }
+                        m->frontend_hash, u.frontend_hash);
+    if (rc == SS_OK && from < until && !u.int8)
+        rc = ss_net_open(&t->net, m, u.pool, from, until, u.set->batch, e);
+    if (rc < 0)
+        drop(t);
     return rc;
+}
+
+/* The same, but when it is damaged, in what is needed of it, and the generation before it is not, that one.
+ */
+static int load(int from, int until, taken *t, ss_err *e)
+{
+    const char *path = u.set->model;
+    int rc = open_one(path, from, until, t, e);
+    if (rc != SS_EDAMAGED && rc != SS_ETRUNC && rc != SS_EIO)
+        return rc;
+    ss_err late;
+    char *prev = ss_atomic_previous(path);
+    if (prev && open_one(prev, from, until, t, &late) == SS_OK) {
+        tool_warn("%s: the generation before it is used", e->text);
+        rc = SS_OK;
+    }
+    ss_free(prev);
+    return rc;
+}
+
+static void close_nets(void)
+{
+    ss_net_close(&u.net);
+    for (int i = 0; i < CUTS; i++)
+        for (int j = 0; j < CUTS; j++)
+            ss_net_i8_close(&u.net_i8[i][j]);
+}
+
+static void take_up(const taken *t)
+{
+    close_nets();
+    ss_mixture_free(u.mixture);
+    ss_model_free(u.model);
+    u.net = t->net;
+    u.mixture = t->mixture;
+    u.model = t->model;
+    u.used = false;
+}
+
+static bool same_architecture(const ss_model *a, const ss_model *b)
+{
+    char x[17], y[17];
+    ss_model_arch_hash(&a->config, x);
+    ss_model_arch_hash(&b->config, y);
+    return !strcmp(x, y);
+}
+
+/* The network for what waits. Before the first record of a model, damage in it is met as load does. */
+static int be_ready(ss_err *e)
+{
+    taken t;
+    int rc = u.net ? ss_net_widen(u.net, u.model, u.from, u.until, e)
+                   : ss_net_open(&u.net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+    if (u.used || (rc != SS_EDAMAGED && rc != SS_ETRUNC && rc != SS_EIO))
+        return rc;
+    rc = load(u.from, u.until, &t, e);
+    if (rc < 0)
+        return rc;
+    if (!same_architecture(t.model, u.model)) {
+        drop(&t);
+        return ss_err_set(e, SS_EUNFIT, "the generation before '%s' is of another architecture",
+                          u.set->model);
+    }
+    take_up(&t);
+    return SS_OK;
 }
 
 static bool same_file(const struct stat *a, const struct stat *b)
@@ -98,33 +163,25 @@ static bool same_file(const struct stat *a, const struct stat *b)
 static void follow(void)
 {
     struct stat now;
-    ss_model *m;
-    ss_mixture *mixture;
+    taken t;
     ss_err e;
-    char was[17], is[17];
     if (stat(u.set->model, &now) || same_file(&now, &u.seen))
         return;
     u.seen = now;
-    if (load(u.set->model, &m, &mixture, &e) < 0) {
+    if (load(u.from, u.until, &t, &e) < 0) {
         tool_warn("%s: generation %" PRIu64 " stays in use", e.text, u.model->generation);
         return;
     }
-    ss_model_arch_hash(&u.model->config, was);
-    ss_model_arch_hash(&m->config, is);
-    if (strcmp(was, is) || m->generation < u.model->generation) {
+    bool same = same_architecture(t.model, u.model);
+    if (!same || t.model->generation < u.model->generation) {
         tool_warn("'%s' was replaced by generation %" PRIu64 " of %s architecture: generation %" PRIu64
                   " stays in use",
-                  u.set->model, m->generation, strcmp(was, is) ? "another" : "the same", u.model->generation);
-        ss_mixture_free(mixture);
-        ss_model_free(m);
+                  u.set->model, t.model->generation, same ? "the same" : "another", u.model->generation);
+        drop(&t);
         return;
     }
-    close_nets();
-    ss_mixture_free(u.mixture);
-    ss_model_free(u.model);
-    u.model = m;
-    u.mixture = mixture;
-    tool_info("generation %" PRIu64 " of '%s'", m->generation, u.set->model);
+    take_up(&t);
+    tool_info("generation %" PRIu64 " of '%s'", u.model->generation, u.set->model);
 }
 
 /* ---- records ---- */
@@ -203,11 +260,15 @@ static bool own_numbers(const ss_record *rec, int from)
 /* The n that wait, to u.out in `dtype`. */
 static int run_f32(int n, ss_err *e)
 {
-    ss_net **net = &u.net[u.from][u.until];
-    int rc = SS_OK;
-    if (!*net)
-        rc = ss_net_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
-    return rc < 0 ? rc : ss_net_run(*net, n, u.in, u.out);
+    if (u.from == u.until) {
+        memcpy(u.out, u.in, (size_t)n * u.volume[u.from] * sizeof *u.out);
+        return SS_OK;
+    }
+    int rc = be_ready(e);
+    if (rc < 0)
+        return rc;
+    u.used = true;
+    return ss_net_run_between(u.net, u.from, u.until, n, u.in, u.out);
 }
 
 static int run_int8(int n, int dtype, ss_err *e)
@@ -408,7 +469,7 @@ static int prepare(ss_err *e)
     u.payload = ss_alloc(most, sizeof(float));
     if (!u.record || !u.begun || !u.in || !u.out || !u.payload)
         return ss_err_set(e, SS_ENOMEM, "no memory for %d records", u.set->batch);
-    return tool_set.threads == 1 ? SS_OK : ss_pool_open(&u.pool, tool_set.threads, e);
+    return SS_OK;
 }
 
 static int open_streams(const char *input, ss_err *e)
@@ -423,9 +484,16 @@ static int open_streams(const char *input, ss_err *e)
     memcpy(u.frontend_hash, h->frontend_hash, sizeof u.frontend_hash);
     if (until == RUNNER_AUTO && strcmp(u.kind, "logmel"))
         return ss_err_set(e, SS_EUNFIT, "--until=auto takes a stream of kind logmel, found %s", u.kind);
-    rc = load(u.set->model, &u.model, &u.mixture, e);
+    /* Features come in at one cut; where one goes out too, the network is ready before the first record. */
+    taken t;
+    bool known = !strcmp(u.kind, "logmel") && until != RUNNER_AUTO && u.set->from <= SS_CUT_INPUT;
+    if (tool_set.threads != 1)
+        rc = ss_pool_open(&u.pool, tool_set.threads, e);
+    if (rc >= 0)
+        rc = load(SS_CUT_INPUT, known ? until : SS_CUT_INPUT, &t, e);
     if (rc < 0)
         return rc;
+    take_up(&t);
     ss_model_arch_hash(&u.model->config, arch);
     if (h->arch_hash[0] && strcmp(h->arch_hash, arch) && !strcmp(u.kind, "cut"))
         return ss_err_set(e, SS_EUNFIT,

@@ -303,6 +303,11 @@ void ss_st_close(ss_st **ps)
     *ps = NULL;
 }
 
+const char *ss_st_path(const ss_st *s)
+{
+    return s->path ? s->path : "memory";
+}
+
 int ss_st_count(const ss_st *s)
 {
     return s->ntensor;
@@ -471,6 +476,13 @@ int ss_st_check_header(ss_st *s, ss_err *e)
     return of_file(s, check_header(s, e), e);
 }
 
+static int expect(const ss_st *s, const ss_st_tensor *t, uint32_t crc, ss_err *e)
+{
+    if (!s->sum || !COMPARED || s->sum[t - s->tensor] == crc)
+        return SS_OK;
+    return differs("tensor", t->name, s->sum[t - s->tensor], crc, e);
+}
+
 static int check(ss_st *s, ss_err *e)
 {
     int rc = check_header(s, e);
@@ -481,7 +493,7 @@ static int check(ss_st *s, ss_err *e)
         uint32_t sum;
         int failed = sum_of(s, &s->tensor[i], buffer, &sum, e);
         if (failed == SS_OK)
-            failed = ss_st_expect(s, &s->tensor[i], sum, e);
+            failed = expect(s, &s->tensor[i], sum, e);
         rc = failed < 0 ? failed : rc;
     }
     ss_free(buffer);
@@ -510,16 +522,14 @@ int ss_st_read_part(ss_st *s, const ss_st_tensor *t, size_t at, size_t n, void *
 
 int ss_st_expect(const ss_st *s, const ss_st_tensor *t, uint32_t crc, ss_err *e)
 {
-    if (!s->sum || !COMPARED || s->sum[t - s->tensor] == crc)
-        return SS_OK;
-    return differs("tensor", t->name, s->sum[t - s->tensor], crc, e);
+    return of_file(s, expect(s, t, crc, e), e);
 }
 
 int ss_st_read(ss_st *s, const ss_st_tensor *t, void *to, ss_err *e)
 {
     uint32_t crc = 0;
     int rc = ss_st_read_part(s, t, 0, t->size, to, &crc, e);
-    return rc < 0 ? rc : of_file(s, ss_st_expect(s, t, crc, e), e);
+    return rc < 0 ? rc : ss_st_expect(s, t, crc, e);
 }
 
 int ss_st_read_f32(ss_st *s, const ss_st_tensor *t, float *to, ss_err *e)

@@ -52,6 +52,8 @@ int ss_st_open(ss_st **s, const char *path, ss_err *e);
 int ss_st_open_memory(ss_st **s, const void *bytes, size_t n, ss_err *e);
 void ss_st_close(ss_st **s);
 
+/** What was opened, for messages; "memory" for bytes. */
+const char *ss_st_path(const ss_st *s);
 /** Tensors in the order of their data. */
 int ss_st_count(const ss_st *s);
 const ss_st_tensor *ss_st_tensor_at(const ss_st *s, int i);

@@ -175,7 +175,7 @@ void ss_groupnorm_backward(ss_pool *pool, int n, int pixels, int c, int groups, 
 /**
  * Weight standardisation, one row per output channel:
  *   what = (w - mean) * rstd * gain,   rstd = 1 / sqrt(var * factor + eps),   var biased over the row
- * w, what [rows][len]; gain [rows] or NULL (1); mean, rstd [rows]: kept for the backward.
+ * w, what [rows][len], what may be w; gain [rows] or NULL (1); mean, rstd [rows]: kept for the backward.
  * Plain (Qiao et al. 2019): factor 1. Scaled (Brock et al. 2021, arXiv 2101.08692, eq. 1): factor len, the
  * fan-in.
  */

@@ -149,29 +149,42 @@ size_t ss_layers_weight_max(const ss_layers *l)
     return max;
 }
 
+void ss_unit_fold_rows(const ss_layers *l, int unit, const ss_unit_rows *r, int first, int n,
+                       const float *from, float *w, float *bias, float *row_mean, float *row_rstd)
+{
+    const ss_unit *u = &l->unit[unit];
+    size_t row = weights(&u->conv) / (size_t)u->conv.cout;
+    if (l->norm == SS_NORM_BATCH) {
+        for (int o = first; o < first + n; o++, from += row, w += row) {
+            row_rstd[o] = 1.0f / sqrtf(r->var[o] + SS_NORM_EPS);
+            float k = r->gain[o] * row_rstd[o];
+            ss_scale(row, k, from, w);
+            bias[o] = r->bias[o] - r->mean[o] * k;
+        }
+        return;
+    }
+    row_mean += first;
+    row_rstd += first;
+    if (l->norm == SS_NORM_GROUP) {
+        ss_weightnorm_forward(n, (int)row, (float)row, SS_WEIGHT_EPS, from, NULL, w, row_mean, row_rstd);
+    } else {
+        /* bias holds the gain until the weights are done */
+        bias += first;
+        ss_scale((size_t)n, u->relu_gain, r->gain + first, bias);
+        ss_weightnorm_forward(n, (int)row, (float)row, SS_WEIGHT_EPS, from, bias, w, row_mean, row_rstd);
+        ss_scale((size_t)n, u->relu_gain, r->bias + first, bias);
+    }
+}
+
 void ss_unit_fold(const ss_layers *l, const ss_model *m, int unit, float *w, float *bias, float *row_mean,
                   float *row_rstd)
 {
     const ss_unit *u = &l->unit[unit];
-    int rows = u->conv.cout, row = (int)(weights(&u->conv) / (size_t)rows);
-    const float *from = m->value + u->weight->offset;
-    const float *gain = m->value + u->gain->offset, *shift = m->value + u->bias->offset;
-    if (l->norm == SS_NORM_BATCH) {
-        const float *mean = m->value + u->mean->offset, *var = m->value + u->var->offset;
-        for (int o = 0; o < rows; o++) {
-            row_rstd[o] = 1.0f / sqrtf(var[o] + SS_NORM_EPS);
-            float k = gain[o] * row_rstd[o];
-            ss_scale((size_t)row, k, from + (size_t)o * (size_t)row, w + (size_t)o * (size_t)row);
-            bias[o] = shift[o] - mean[o] * k;
-        }
-    } else if (l->norm == SS_NORM_GROUP) {
-        ss_weightnorm_forward(rows, row, (float)row, SS_WEIGHT_EPS, from, NULL, w, row_mean, row_rstd);
-    } else {
-        /* bias holds the gain until the weights are done */
-        ss_scale((size_t)rows, u->relu_gain, gain, bias);
-        ss_weightnorm_forward(rows, row, (float)row, SS_WEIGHT_EPS, from, bias, w, row_mean, row_rstd);
-        ss_scale((size_t)rows, u->relu_gain, shift, bias);
-    }
+    const ss_unit_rows r = {m->value + u->gain->offset, m->value + u->bias->offset,
+                            u->mean ? m->value + u->mean->offset : NULL,
+                            u->var ? m->value + u->var->offset : NULL};
+    ss_unit_fold_rows(l, unit, &r, 0, u->conv.cout, m->value + u->weight->offset, w, bias, row_mean,
+                      row_rstd);
 }
 
 int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind)

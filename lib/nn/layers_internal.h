@@ -69,6 +69,18 @@ typedef struct ss_ready {
 void ss_unit_fold(const ss_layers *l, const ss_model *m, int unit, float *w, float *bias, float *row_mean,
                   float *row_rstd);
 
+/** What the model has for each output channel, [cout]; mean and var with batch norm only. */
+typedef struct ss_unit_rows {
+    const float *gain, *bias, *mean, *var;
+} ss_unit_rows;
+
+/**
+ * ss_unit_fold for n output channels from `first` on: from, w [n][cin][kh][kw] of these (w may be from), all
+ * else [cout] of which their part is read or written.
+ */
+void ss_unit_fold_rows(const ss_layers *l, int unit, const ss_unit_rows *r, int first, int n,
+                       const float *from, float *w, float *bias, float *row_mean, float *row_rstd);
+
 /** Room for a unit, to be filled; release with ss_ready_free also after SS_ENOMEM. */
 int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind);
 void ss_ready_free(ss_ready *r);

@@ -278,7 +278,7 @@ int ss_model_lay_out(ss_model **to, const ss_model_config *c, ss_err *e)
 
 int ss_model_alloc(ss_model *m, ss_err *e)
 {
-    m->value = ss_alloc(m->nvalue, sizeof *m->value);
+    m->value = ss_alloc_whole(m->nvalue, sizeof *m->value);
     return m->value ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate a model of %zu values", m->nvalue);
 }
 
@@ -303,6 +303,8 @@ int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e)
 {
     ss_model *m = NULL;
     *to = NULL;
+    if (!from->value)
+        return ss_err_set(e, SS_EINVAL, "no copy of a model whose values are in its file");
     int rc = ss_model_lay_out(&m, &from->config, e);
     if (rc == SS_OK)
         rc = ss_model_alloc(m, e);
@@ -331,6 +333,8 @@ void ss_model_free(ss_model *m)
 {
     if (!m)
         return;
+    ss_st_close(&m->file);
+    ss_free(m->tensor);
     ss_free(m->param);
     ss_free(m->value);
     ss_free(m->mixture);
@@ -348,5 +352,5 @@ const ss_param *ss_model_find(const ss_model *m, const char *name)
 float *ss_model_values(ss_model *m, const char *name)
 {
     const ss_param *p = ss_model_find(m, name);
-    return p ? m->value + p->offset : NULL;
+    return p && m->value ? m->value + p->offset : NULL;
 }

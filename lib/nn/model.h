@@ -85,11 +85,14 @@ typedef struct ss_calibration {
     float scale[SS_I8_TENSORS];
 } ss_calibration;
 
+struct ss_st;
+struct ss_st_tensor;
+
 typedef struct ss_model {
     ss_model_config config;
     ss_param *param;
     int nparam;
-    float *value;      /* [ntrainable + running statistics] */
+    float *value;      /* [ntrainable + running statistics]; NULL while they are in the file */
     size_t ntrainable; /* floats that are learnt: they come first */
     size_t nvalue;
     uint64_t generation;
@@ -97,6 +100,8 @@ typedef struct ss_model {
     char *mixture;          /* serialised distributional memory that travels with the model, or NULL */
     size_t mixture_size;
     ss_calibration calibration;
+    struct ss_st *file;                 /* from which values are read, or NULL */
+    const struct ss_st_tensor **tensor; /* [nparam] in it */
 } ss_model;
 
 /** SS_OK, or SS_ERANGE and a text that names the field. */
@@ -108,29 +113,39 @@ int ss_model_config_check(const ss_model_config *c, ss_err *e);
  * Errors: SS_ERANGE, SS_ENOMEM.
  */
 int ss_model_create(ss_model **m, const ss_model_config *c, uint64_t seed, ss_err *e);
+/** SS_EINVAL: its values are not in memory. */
 int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e);
 void ss_model_free(ss_model *m);
 
-/** NULL when there is none of that name. The values may be written to. */
+/** NULL when there is none of that name, or no value in memory. The values may be written to. */
 const ss_param *ss_model_find(const ss_model *m, const char *name);
 float *ss_model_values(ss_model *m, const char *name);
 
 /**
- * Open a file that ss_model_save wrote. Nothing is allocated for a tensor that the file does not hold.
+ * Open a file that ss_model_save wrote, and leave the values in it: a network reads those that it needs
+ * (ss_net_open), each is verified when it is read. The file stays open, so that a new one of its name changes
+ * nothing; one that was changed in place is found to be damaged. Nothing is allocated for a tensor that the
+ * file does not hold.
  * Errors: SS_EIO, SS_EDAMAGED and SS_ETRUNC (digest, header), SS_EUNFIT (a foreign file, another format
- * version, tensors that are not those of the architecture, values that are not finite).
+ * version, tensors that are not those of the architecture).
  */
+int ss_model_open(ss_model **m, const char *path, ss_err *e);
+/** Read all values and close the file. SS_EUNFIT: values that are not finite; else as above, and SS_ENOMEM.
+ */
+int ss_model_fill(ss_model *m, ss_err *e);
+/** Both, in one call. */
 int ss_model_load(ss_model **m, const char *path, ss_err *e);
 /**
- * The same, but when `path` is damaged, truncated or gone and path.prev is whole, that one: then *previous is
- * 1 and *e says what was wrong with `path`, for a warning; both may be NULL. When neither loads the error is
- * that of `path`.
+ * ss_model_open or ss_model_load, but when `path` is damaged, truncated or gone and path.prev is whole, that
+ * one: then *previous is 1 and *e says what was wrong with `path`, for a warning; both may be NULL. When
+ * neither opens the error is that of `path`.
  */
+int ss_model_open_any(ss_model **m, const char *path, int *previous, ss_err *e);
 int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e);
 /**
  * Write to a temporary name, fsync, rename over path, fsync the folder, read back (io/atomic.h); what stood
- * there stays as path.prev. Errors: SS_EIO, SS_ENOMEM, SS_EUNFIT (a value that is not finite: nothing is
- * written).
+ * there stays as path.prev. Errors: SS_EIO, SS_ENOMEM, SS_EINVAL (its values are not in memory),
+ * SS_EUNFIT (a value that is not finite: nothing is written).
  */
 int ss_model_save(const ss_model *m, const char *path, ss_err *e);
 

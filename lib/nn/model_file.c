@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "io/atomic.h"
 #include "io/safetensors.h"
@@ -117,15 +118,76 @@ static int match(const ss_param *p, const ss_st_tensor *t, ss_err *e)
                       ss_st_shape_text(t, found, sizeof found), expected);
 }
 
+/* 1 + the place of the first value that is not finite, or 0. */
+static size_t find_wild(const float *v, size_t n)
+{
+    uint32_t over = 0;
+    for (size_t i = 0; i < n; i++) { /* the largest exponent runs over into the sign */
+        uint32_t bits;
+        memcpy(&bits, v + i, sizeof bits);
+        over |= (bits & 0x7f800000) + 0x00800000;
+    }
+    for (size_t i = 0; over >> 31 && i < n; i++)
+        if (!isfinite(v[i]))
+            return i + 1;
+    return 0;
+}
+
+static int is_wild(const ss_param *p, size_t wild, ss_err *e)
+{
+    return wild ? ss_err_set(e, SS_EUNFIT, "value %zu of tensor '%s' is not finite", wild - 1, p->name)
+                : SS_OK;
+}
+
 static int check_finite(const ss_model *m, ss_err *e)
 {
-    for (int i = 0; i < m->nparam; i++) {
-        const ss_param *p = &m->param[i];
-        for (size_t k = 0; k < p->count; k++)
-            if (!isfinite(m->value[p->offset + k]))
-                return ss_err_set(e, SS_EUNFIT, "value %zu of tensor '%s' is not finite", k, p->name);
+    int rc = SS_OK;
+    for (int i = 0; i < m->nparam && rc == SS_OK; i++)
+        rc = is_wild(&m->param[i], find_wild(m->value + m->param[i].offset, m->param[i].count), e);
+    return rc;
+}
+
+static int read_rows(const ss_model *m, ss_st *s, const ss_param *p, size_t first, size_t n, float *to,
+                     ss_model_seen *seen, ss_err *e)
+{
+    const size_t piece = 1 << 16; /* floats: they are looked at while they are in the cache */
+    size_t row = p->count / p->dim[0], at = first * row, end = at + n * row;
+    int rc = SS_OK;
+    *seen = (ss_model_seen){0};
+    while (at < end && rc == SS_OK) {
+        size_t k = end - at < piece ? end - at : piece;
+        rc = ss_st_read_part(s, m->tensor[p - m->param], at * sizeof *to, k * sizeof *to, to, &seen->crc, e);
+        size_t wild = rc < 0 || seen->wild ? 0 : find_wild(to, k);
+        seen->wild = wild ? at + wild : seen->wild;
+        at += k;
+        to += k;
     }
-    return SS_OK;
+    return rc;
+}
+
+int ss_model_rows(const ss_model *m, const ss_param *p, size_t first, size_t n, float *to,
+                  ss_model_seen *seen, ss_err *e)
+{
+    return read_rows(m, m->file, p, first, n, to, seen, e);
+}
+
+ss_model_seen ss_model_seen_join(ss_model_seen a, ss_model_seen b, size_t n)
+{
+    return (ss_model_seen){ss_crc32c_join(a.crc, b.crc, n * sizeof(float)), a.wild ? a.wild : b.wild};
+}
+
+/* A flipped bit may make a value infinite: the checksum has the first word. */
+static int expect(const ss_model *m, ss_st *s, const ss_param *p, const ss_model_seen *seen, ss_err *e)
+{
+    int rc = ss_st_expect(s, m->tensor[p - m->param], seen->crc, e);
+    if (rc == SS_OK && (rc = is_wild(p, seen->wild, e)) < 0)
+        ss_err_prefix(e, "cannot load '%s'", ss_st_path(s));
+    return rc;
+}
+
+int ss_model_expect(const ss_model *m, const ss_param *p, const ss_model_seen *seen, ss_err *e)
+{
+    return expect(m, m->file, p, seen, e);
 }
 
 static int read_mixture(ss_model *m, ss_st *s, const ss_st_tensor *t, ss_err *e)
@@ -140,11 +202,23 @@ static int read_mixture(ss_model *m, ss_st *s, const ss_st_tensor *t, ss_err *e)
     return ss_st_read(s, t, m->mixture, e);
 }
 
-static int read_values(ss_model *m, ss_st *s, ss_err *e)
+/* All but the values. */
+static int describe(ss_model **to, ss_st *s, ss_err *e)
 {
-    int rc = SS_OK, known = 0;
-    for (int i = 0; i < m->nparam && rc == SS_OK; i++, known++)
-        rc = match(&m->param[i], ss_st_find(s, m->param[i].name), e);
+    ss_model_config c;
+    ss_model *m = NULL;
+    int known = 0, rc = read_config(s, &c, e);
+    if (rc == SS_OK)
+        rc = ss_model_lay_out(&m, &c, e);
+    if (rc < 0)
+        return rc;
+    m->tensor = ss_alloc((size_t)m->nparam, sizeof *m->tensor);
+    if (!m->tensor)
+        rc = ss_err_set(e, SS_ENOMEM, "cannot allocate %d tensors", m->nparam);
+    for (int i = 0; i < m->nparam && rc == SS_OK; i++, known++) {
+        m->tensor[i] = ss_st_find(s, m->param[i].name);
+        rc = match(&m->param[i], m->tensor[i], e);
+    }
     const ss_st_tensor *mixture = ss_st_find(s, MIXTURE);
     known += mixture != NULL;
     for (int i = 0; i < ss_st_count(s) && rc == SS_OK && known != ss_st_count(s); i++) {
@@ -158,30 +232,13 @@ static int read_values(ss_model *m, ss_st *s, ss_err *e)
         rc = ss_err_set(e, SS_EDAMAGED,
                         "metadata 'streamsplit.frontend_hash' is '%.40s', expected 16 digits or none",
                         frontend);
+    if (rc == SS_OK)
+        memcpy(m->frontend_hash, frontend, strlen(frontend) + 1);
     const char *calibration = ss_st_meta_value(s, CALIBRATION);
     if (rc == SS_OK && calibration && (rc = ss_quant_parse(calibration, &m->calibration, e)) < 0)
         ss_err_prefix(e, "metadata '%s'", CALIBRATION);
-    if (rc < 0)
-        return rc;
-    memcpy(m->frontend_hash, frontend, strlen(frontend) + 1);
-    rc = ss_model_alloc(m, e);
-    for (int i = 0; i < m->nparam && rc == SS_OK; i++)
-        rc = ss_st_read(s, ss_st_find(s, m->param[i].name), m->value + m->param[i].offset, e);
     if (rc == SS_OK && mixture)
         rc = read_mixture(m, s, mixture, e);
-    return rc < 0 ? rc : check_finite(m, e);
-}
-
-int ss_model_read(ss_model **to, ss_st *s, ss_err *e)
-{
-    ss_model_config c;
-    ss_model *m = NULL;
-    *to = NULL;
-    int rc = read_config(s, &c, e);
-    if (rc == SS_OK)
-        rc = ss_model_lay_out(&m, &c, e);
-    if (rc == SS_OK)
-        rc = read_values(m, s, e);
     if (rc == SS_OK)
         *to = m;
     else
@@ -189,30 +246,91 @@ int ss_model_read(ss_model **to, ss_st *s, ss_err *e)
     return rc;
 }
 
-int ss_model_load(ss_model **m, const char *path, ss_err *e)
+static int fill(ss_model *m, ss_st *s, ss_err *e)
+{
+    int rc = ss_model_alloc(m, e);
+    for (int i = 0; i < m->nparam && rc == SS_OK; i++) {
+        const ss_param *p = &m->param[i];
+        ss_model_seen seen;
+        rc = read_rows(m, s, p, 0, p->dim[0], m->value + p->offset, &seen, e);
+        if (rc == SS_OK)
+            rc = expect(m, s, p, &seen, e);
+    }
+    if (rc < 0) {
+        ss_free(m->value);
+        m->value = NULL;
+    }
+    return rc;
+}
+
+static void leave_file(ss_model *m)
+{
+    ss_st_close(&m->file);
+    ss_free(m->tensor);
+    m->tensor = NULL;
+}
+
+int ss_model_read(ss_model **to, ss_st *s, ss_err *e)
+{
+    *to = NULL;
+    ss_model *m = NULL;
+    int rc = describe(&m, s, e);
+    if (rc == SS_OK)
+        rc = fill(m, s, e);
+    if (rc < 0) {
+        ss_model_free(m);
+        return rc;
+    }
+    leave_file(m);
+    *to = m;
+    return SS_OK;
+}
+
+int ss_model_open(ss_model **m, const char *path, ss_err *e)
 {
     ss_st *s;
     *m = NULL;
     int rc = ss_st_open(&s, path, e);
-    if (rc < 0 || (rc = ss_st_check(s, e)) < 0)
-        goto out;
-    rc = ss_model_read(m, s, e);
+    if (rc == SS_OK && (rc = ss_st_check_header(s, e)) >= 0) {
+        rc = describe(m, s, e);
+        if (rc < 0)
+            ss_err_prefix(e, "cannot load '%s'", path);
+    }
     if (rc < 0)
-        ss_err_prefix(e, "cannot load '%s'", path);
-out:
-    ss_st_close(&s);
+        ss_st_close(&s);
+    else
+        (*m)->file = s;
+    return rc < 0 ? rc : SS_OK;
+}
+
+int ss_model_fill(ss_model *m, ss_err *e)
+{
+    int rc = m->value ? SS_OK : fill(m, m->file, e);
+    if (rc == SS_OK)
+        leave_file(m);
     return rc;
 }
 
-int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e)
+int ss_model_load(ss_model **m, const char *path, ss_err *e)
+{
+    int rc = ss_model_open(m, path, e);
+    if (rc == SS_OK && (rc = ss_model_fill(*m, e)) < 0) {
+        ss_model_free(*m);
+        *m = NULL;
+    }
+    return rc;
+}
+
+static int any(int (*load)(ss_model **, const char *, ss_err *), ss_model **m, const char *path,
+               int *previous, ss_err *e)
 {
     ss_err first = {0};
     if (previous)
         *previous = 0;
-    int rc = ss_model_load(m, path, &first);
+    int rc = load(m, path, &first);
     if (rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_EIO) {
         char *prev = ss_atomic_previous(path);
-        if (prev && ss_model_load(m, prev, NULL) == SS_OK) {
+        if (prev && load(m, prev, NULL) == SS_OK) {
             rc = SS_OK;
             if (previous)
                 *previous = 1;
@@ -222,6 +340,16 @@ int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e)
     if (e)
         *e = first;
     return rc;
+}
+
+int ss_model_open_any(ss_model **m, const char *path, int *previous, ss_err *e)
+{
+    return any(ss_model_open, m, path, previous, e);
+}
+
+int ss_model_load_any(ss_model **m, const char *path, int *previous, ss_err *e)
+{
+    return any(ss_model_load, m, path, previous, e);
 }
 
 /* writing */
@@ -236,6 +364,8 @@ void ss_model_real_text(char *out, size_t room, float v)
 
 int ss_model_save(const ss_model *m, const char *path, ss_err *e)
 {
+    if (!m->value)
+        return ss_err_set(e, SS_EINVAL, "'%s' is not written: the values are in another file", path);
     int rc = check_finite(m, e);
     if (rc < 0) {
         ss_err_prefix(e, "'%s' is not written", path);

@@ -16,13 +16,23 @@
 
 /** Inference: blocks from one cut to another, weights folded and packed when opened (only those needed). */
 typedef struct ss_net ss_net;
-/** `pool` may be NULL (one thread) and is borrowed, the model is not needed afterwards. */
+/**
+ * `pool` may be NULL (one thread) and is borrowed; the model is not needed afterwards, but for ss_net_widen.
+ * Of one whose values are in its file (ss_model_open) what is needed is read, verified and packed as it
+ * comes: no more is held than what is packed. Errors: SS_EINVAL, SS_ENOMEM, SS_EUNFIT; of such a model those
+ * of ss_model_fill.
+ */
 int ss_net_open(ss_net **n, const ss_model *m, ss_pool *pool, int from, int until, int max_batch, ss_err *e);
+/** Be ready for another range of cuts too: what is missing is taken from the same model. After an error the
+ * net is as it was. */
+int ss_net_widen(ss_net *net, const ss_model *m, int from, int until, ss_err *e);
 /**
  * in [n] at cut `from`, out [n] at cut `until`; both [.] of ss_model_cut_shape. The embedding comes out
  * normalised to length 1 (a zero vector stays zero).
  */
 int ss_net_run(ss_net *net, int n, const float *in, float *out);
+/** The same from one cut to another for which it is ready; else SS_EINVAL. */
+int ss_net_run_between(ss_net *net, int from, int until, int n, const float *in, float *out);
 size_t ss_net_memory(const ss_net *net); /* bytes held */
 void ss_net_close(ss_net **n);
 

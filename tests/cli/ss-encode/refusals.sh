@@ -34,7 +34,7 @@ matches err 'not-there.safetensors'
 head -c 5000 m.safetensors >torn.safetensors
 status 4 ss-encode --until=3 -m torn.safetensors features.sst
 matches err 'torn.safetensors'
-status 6 ss-encode --until=3 -m m.safetensors --limit-memory=1M features.sst
+status 6 ss-encode --until=3 -m m.safetensors --limit-memory=300K features.sst
 # Records without a stamp, from an array.
 ss-cat --npy=cut.npy cut.sst
 ss-cat --from-npy=cut.npy --kind=cut >bare.sst
