@@ -3,13 +3,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "nn/layers_internal.h"
+#include "nn/pack_internal.h"
 
 /* What training holds for a unit. Group norm keeps the bare convolution's output; what the ReLU lets through
  * serves the others, since all in front of it is linear in the folded weights. */
 struct unit {
     float *back;                /* ss_conv_pack_back of the folded weights */
-    float *row_mean, *row_rstd; /* [cout] of the standardisation, or of the running variance */
+    float *row_mean, *row_rstd; /* [cout] of the standardisation, or of the running variance; the packer's */
     float *out;                 /* [n][oh][ow][cout] behind the ReLU; of the stem pooled, of shortcuts none */
     float *raw, *stat;          /* group norm only */
     double *sum, *square; /* batch norm only, [cout]: mean and square seen since the last update, by window */
@@ -21,11 +21,13 @@ struct ss_backprop {
     ss_layers l;
     ss_behind behind;
     int from, first, max_batch;
-    int kept; /* windows of the last forward with keep, 0 = none */
-    bool stale;
-    size_t in; /* floats of a window at `from` */
+    int kept;               /* windows of the last forward with keep, 0 = none */
+    bool stale, stale_back; /* the packed weights, those for dx */
+    size_t in;              /* floats of a window at `from` */
     struct unit unit[SS_UNITS];
-    ss_ready ready[SS_UNITS], fc;
+    ss_ready ready[SS_UNITS], fc; /* in `packed` */
+    float *packed;
+    ss_packer *packer;
     float *fc_back;
     float *input;       /* [n][in] normalised, channels-last */
     uint8_t *which;     /* of the max pool */
@@ -74,11 +76,10 @@ static int alloc_unit(ss_backprop *b, int i)
     const ss_conv *c = &b->l.unit[i].conv;
     struct unit *u = &b->unit[i];
     size_t n = (size_t)b->max_batch, cout = (size_t)c->cout;
-    int rc = ss_ready_alloc(&b->ready[i], c, b->behind);
-    b->held += ss_ready_bytes(c, b->behind);
+    int rc = SS_OK;
     u->back = take(b, ss_conv_packed_back(c), &rc);
-    u->row_mean = take(b, cout, &rc);
-    u->row_rstd = take(b, cout, &rc);
+    u->row_mean = ss_packer_row_mean(b->packer, i);
+    u->row_rstd = ss_packer_row_rstd(b->packer, i);
     if (i == 0)
         u->out = take(b, n * (size_t)b->l.pool.c * (size_t)b->l.pool.oh * (size_t)b->l.pool.ow, &rc);
     else if (!is_shortcut(&b->l, i))
@@ -97,12 +98,26 @@ static int alloc_unit(ss_backprop *b, int i)
     return rc;
 }
 
+static int alloc_packed(ss_backprop *b)
+{
+    ss_unit_set set = {false};
+    size_t floats;
+    for (int i = b->first; i <= b->l.nunit; i++)
+        set[i] = true;
+    int rc = ss_packer_open(&b->packer, &b->l, b->pool, b->behind, set, NULL);
+    if (rc == SS_OK)
+        rc = ss_pack_place(&b->l, b->behind, set, b->ready, &b->fc, &b->packed, &floats);
+    if (rc == SS_OK)
+        b->held += floats * sizeof(float) + ss_packer_memory(b->packer);
+    return rc;
+}
+
 static int alloc_all(ss_backprop *b)
 {
     const ss_layers *l = &b->l;
     size_t n = (size_t)b->max_batch, grad = (size_t)l->fc.cin * (size_t)l->pixels,
            dw = ss_conv_dw_size(&l->fc);
-    int rc = SS_OK;
+    int rc = alloc_packed(b);
     ss_scratch_size size = ss_layers_scratch(l, b->from, SS_CUT_EMBEDDING, b->max_batch, b->pool,
                                              b->behind == SS_BEHIND_NOTHING);
     for (int i = b->first; i < l->nunit && rc == SS_OK; i++) {
@@ -116,9 +131,6 @@ static int alloc_all(ss_backprop *b)
         return rc;
     rc = ss_scratch_alloc(&b->scratch, &size);
     b->held += (size.a + size.b + size.raw + size.stat + size.work) * sizeof(float);
-    if (rc == SS_OK)
-        rc = ss_ready_alloc(&b->fc, &l->fc, SS_BEHIND_NOTHING);
-    b->held += ss_ready_bytes(&l->fc, SS_BEHIND_NOTHING);
     b->fc_back = take(b, ss_conv_packed_back(&l->fc), &rc);
     b->input = take(b, n * b->in, &rc);
     b->which =
@@ -155,7 +167,7 @@ int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int
         b->behind = behind[m->config.norm];
         b->from = from;
         b->max_batch = max_batch;
-        b->stale = true;
+        b->stale = b->stale_back = true;
         b->held = sizeof *b;
         ss_model_cut_shape(&m->config, from, dim);
         b->in = (size_t)dim[0] * dim[1] * dim[2];
@@ -164,6 +176,10 @@ int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int
         if (rc < 0)
             ss_err_set(e, rc, "cannot allocate training from cut '%s' with %d windows", ss_cut_name(from),
                        max_batch);
+        else if (!m->value) {
+            rc = ss_packer_run(b->packer, m, b->ready, &b->fc, e);
+            b->stale = false;
+        }
     }
     if (rc < 0)
         ss_backprop_close(&b);
@@ -173,37 +189,20 @@ int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int
 
 void ss_backprop_weights_changed(ss_backprop *b)
 {
-    b->stale = true;
+    b->stale = b->stale_back = true;
 }
 
-static void pack(ss_backprop *b)
+static void pack_back(ss_backprop *b)
 {
     const ss_layers *l = &b->l;
-    const float *value = b->model->value;
     for (int i = b->first; i < l->nunit; i++) {
-        const ss_unit *u = &l->unit[i];
-        struct unit *t = &b->unit[i];
         ss_ready *r = &b->ready[i];
-        size_t rows = (size_t)u->conv.cout;
-        ss_unit_fold(l, b->model, i, b->w, l->norm == SS_NORM_BATCH ? r->shift : r->bias, t->row_mean,
-                     t->row_rstd);
-        ss_conv_pack_back(&u->conv, b->w, t->back);
-        if (l->norm == SS_NORM_BATCH) {
-            ss_conv_pack(&u->conv, value + u->weight->offset, r->packed);
-            for (size_t o = 0; o < rows; o++)
-                r->scale[o] = value[u->gain->offset + o] * t->row_rstd[o];
-        } else {
-            ss_conv_pack(&u->conv, b->w, r->packed);
-        }
-        if (l->norm == SS_NORM_GROUP) {
-            memcpy(r->scale, value + u->gain->offset, rows * sizeof(float));
-            memcpy(r->shift, value + u->bias->offset, rows * sizeof(float));
-        }
+        ss_unit_fold(l, b->model, i, b->w, l->norm == SS_NORM_BATCH ? r->shift : r->bias, b->unit[i].row_mean,
+                     b->unit[i].row_rstd);
+        ss_conv_pack_back(&l->unit[i].conv, b->w, b->unit[i].back);
     }
-    ss_conv_pack(&l->fc, value + l->fc_weight->offset, b->fc.packed);
-    ss_conv_pack_back(&l->fc, value + l->fc_weight->offset, b->fc_back);
-    memcpy(b->fc.bias, value + l->fc_bias->offset, (size_t)l->fc.cout * sizeof(float));
-    b->stale = false;
+    ss_conv_pack_back(&l->fc, b->model->value + l->fc_weight->offset, b->fc_back);
+    b->stale_back = false;
 }
 
 static void see_statistics(ss_backprop *b, int i, int n)
@@ -270,8 +269,10 @@ int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int ke
 {
     if (n < 1 || (keep && n > b->max_batch))
         return SS_EINVAL;
-    if (b->stale)
-        pack(b);
+    if (b->stale) {
+        ss_packer_run(b->packer, b->model, b->ready, &b->fc, NULL);
+        b->stale = false;
+    }
     if (keep) {
         forward_keep(b, n, in, z);
         b->kept = n;
@@ -351,8 +352,10 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
     const ss_layers *l = &b->l;
     const int n = b->kept, first = b->from == SS_CUT_INPUT ? 0 : b->from - SS_CUT_BLOCK0;
     float *g = b->grad[0], *inner = b->grad[1], *dx = b->scratch.a, *work = b->scratch.work;
-    if (n == 0)
+    if (n == 0 || !b->model->value)
         return SS_EINVAL;
+    if (b->stale_back)
+        pack_back(b);
     ss_l2norm_backward(n, l->fc.cout, b->z, b->norm, dz, dx);
     memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
     ss_conv_dw(&l->fc, b->pool, n, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
@@ -395,7 +398,7 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
 
 void ss_backprop_update_statistics(ss_backprop *b, float momentum)
 {
-    if (b->l.norm != SS_NORM_BATCH || b->windows <= 0)
+    if (b->l.norm != SS_NORM_BATCH || b->windows <= 0 || !b->model->value)
         return;
     for (int i = b->first; i < b->l.nunit; i++) {
         const ss_unit *u = &b->l.unit[i];
@@ -409,7 +412,7 @@ void ss_backprop_update_statistics(ss_backprop *b, float momentum)
         }
     }
     b->windows = 0;
-    b->stale = true;
+    b->stale = b->stale_back = true;
 }
 
 size_t ss_backprop_memory(const ss_backprop *b)
@@ -424,18 +427,18 @@ void ss_backprop_close(ss_backprop **to)
         return;
     for (int i = 0; i < SS_UNITS; i++) {
         struct unit *u = &b->unit[i];
-        float *owned[] = {u->back, u->row_mean, u->row_rstd, u->out, u->raw, u->stat};
+        float *owned[] = {u->back, u->out, u->raw, u->stat};
         for (size_t j = 0; j < sizeof owned / sizeof *owned; j++)
             ss_free(owned[j]);
         ss_free(u->sum);
-        ss_ready_free(&b->ready[i]);
     }
     float *owned[] = {b->fc_back, b->input, b->mean,    b->z,       b->norm,
                       b->w,       b->dw,    b->channel, b->grad[0], b->grad[1]};
     for (size_t j = 0; j < sizeof owned / sizeof *owned; j++)
         ss_free(owned[j]);
     ss_free(b->which);
-    ss_ready_free(&b->fc);
+    ss_free(b->packed);
+    ss_packer_close(&b->packer);
     ss_scratch_free(&b->scratch);
     ss_free(b);
     *to = NULL;

@@ -27,11 +27,14 @@ typedef struct ss_backprop ss_backprop;
 
 /**
  * `from` is SS_CUT_INPUT for whole training, or the cut it learns from: parameters before it get no gradient.
- * Errors: SS_EINVAL (cut, max_batch), SS_EUNFIT (model without a parameter), SS_ENOMEM.
+ * Errors: SS_EINVAL (cut, max_batch), SS_EUNFIT (model without a parameter), SS_ENOMEM. The values of a model
+ * may be in its file (ss_model_open) until the first backward, by when ss_model_fill must have read them;
+ * then also its errors.
  */
 int ss_backprop_open(ss_backprop **b, ss_model *m, ss_pool *pool, int from, int max_batch, ss_err *e);
 
-/** Tell it that the model's values changed: it packs them anew at the next forward. */
+/** Tell it that the model's values changed: it packs them anew at the next forward. Not between a forward
+ * with keep and its backward. */
 void ss_backprop_weights_changed(ss_backprop *b);
 
 /**
@@ -45,7 +48,7 @@ int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int ke
 /**
  * dz [n][dim]: gradient at the normalised embedding of the last forward with keep; once for each of them.
  * grad [m->ntrainable]: added to. din: gradient at the input of that forward [n], or NULL.
- * Errors: SS_EINVAL (no forward with keep before it).
+ * Errors: SS_EINVAL (no forward with keep before it, or values that are in the file).
  */
 int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *din);
 

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "io/atomic.h"
 #include "io/safetensors.h"
+#include "kernels/kernels.h"
 #include "nn/model_internal.h"
 #include "nn/quant.h"
 
@@ -121,13 +122,9 @@ static int match(const ss_param *p, const ss_st_tensor *t, ss_err *e)
 /* 1 + the place of the first value that is not finite, or 0. */
 static size_t find_wild(const float *v, size_t n)
 {
-    uint32_t over = 0;
-    for (size_t i = 0; i < n; i++) { /* the largest exponent runs over into the sign */
-        uint32_t bits;
-        memcpy(&bits, v + i, sizeof bits);
-        over |= (bits & 0x7f800000) + 0x00800000;
-    }
-    for (size_t i = 0; over >> 31 && i < n; i++)
+    if (isfinite(ss_sum_squares(n, v)))
+        return 0;
+    for (size_t i = 0; i < n; i++) /* or the square of a finite value is not */
         if (!isfinite(v[i]))
             return i + 1;
     return 0;

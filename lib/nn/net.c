@@ -3,15 +3,12 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "nn/layers_internal.h"
-#include "nn/model_internal.h"
+#include "nn/pack_internal.h"
 
 /* Windows that go through the layers together: enough rows for the small last layers, few enough that the
  * activations of the first ones stay in the cache. No result depends on it. */
 #define PIECE 8
 
-#define PANEL                                                                                                \
-    16 /* output channels whose weights are packed at a time: they stay in the cache from file to place */
 #define BLOCKS (SS_UNITS + 1) /* each makes at least one unit ready */
 
 struct ss_net {
@@ -20,7 +17,7 @@ struct ss_net {
     ss_pool *pool;
     ss_behind behind;
     int from, until, piece, lanes;
-    ss_ready unit[SS_UNITS], fc; /* what is ready has `packed`; all lies in the blocks */
+    ss_ready unit[SS_UNITS], fc; /* those that are ready have `packed`, in a block */
     float *block[BLOCKS];
     int nblock;
     size_t floats; /* in the blocks */
@@ -37,264 +34,55 @@ static size_t volume(const ss_model_config *c, int cut)
 
 /* ---- weights ---- */
 
-/* A panel of a unit, or of fc, whose number is that behind the last unit. */
-typedef struct task {
-    int unit, first, rows;
-} task;
-
-typedef struct failure {
-    int task;
-    ss_err e;
-} failure;
-
-typedef struct packing {
-    ss_net *net;
-    const ss_model *m;
-    ss_unit_rows rows[SS_UNITS];
-    float *row_mean[SS_UNITS], *row_rstd[SS_UNITS];
-    task *task;
-    int ntask;
-    ss_model_seen *seen; /* [ntask] */
-    float *raw;          /* of each thread */
-    size_t raw_each;
-    failure *failed; /* [threads] */
-    float *vectors, *next;
-} packing;
-
-static size_t aligned(size_t floats)
+/* What lies between two cuts. */
+static void set_of(const ss_net *n, int from, int until, ss_unit_set set)
 {
-    const size_t a = SS_ALIGN / sizeof(float);
-    return (floats + a - 1) / a * a;
-}
-
-static const ss_conv *conv_of(const ss_net *n, int unit)
-{
-    return unit < n->layers.nunit ? &n->layers.unit[unit].conv : &n->layers.fc;
-}
-
-static ss_ready *ready_of(ss_net *n, int unit)
-{
-    return unit < n->layers.nunit ? &n->unit[unit] : &n->fc;
-}
-
-static const ss_param *weight_of(const ss_net *n, int unit)
-{
-    return unit < n->layers.nunit ? n->layers.unit[unit].weight : n->layers.fc_weight;
-}
-
-static ss_behind behind_of(const ss_net *n, int unit)
-{
-    return unit < n->layers.nunit ? n->behind : SS_BEHIND_NOTHING;
-}
-
-/* Units from one cut to another, fc among them where the range ends with it. */
-static void range_of(const ss_net *n, int from, int until, int *first, int *last)
-{
-    ss_layers_range(&n->layers, from, until, first, last);
-    if (from < until && until == SS_CUT_EMBEDDING)
-        ++*last;
-}
-
-static void pack_panel(void *arg, int i, int thread)
-{
-    packing *j = arg;
-    const task *t = &j->task[i];
-    const ss_layers *l = &j->net->layers;
-    const ss_param *p = weight_of(j->net, t->unit);
-    ss_ready *r = ready_of(j->net, t->unit);
-    const size_t row = p->count / p->dim[0];
-    float *w = j->raw + (size_t)thread * j->raw_each;
-    const float *from = w;
-    ss_err e;
-    if (j->m->value) {
-        from = j->m->value + p->offset + (size_t)t->first * row;
-    } else if (ss_model_rows(j->m, p, (size_t)t->first, (size_t)t->rows, w, &j->seen[i], &e) < 0) {
-        failure *f = &j->failed[thread];
-        if (f->task < 0 || i < f->task)
-            *f = (failure){i, e};
-        return;
-    }
-    if (t->unit < l->nunit) {
-        ss_unit_fold_rows(l, t->unit, &j->rows[t->unit], t->first, t->rows, from, w, r->bias,
-                          j->row_mean[t->unit], j->row_rstd[t->unit]);
-        from = w;
-    }
-    ss_conv c = *conv_of(j->net, t->unit);
-    size_t panels = ((size_t)c.cout + PANEL - 1) / PANEL, each = ss_conv_packed(&c) / panels;
-    c.cout = t->rows;
-    ss_conv_pack(&c, from, (char *)r->packed + (size_t)t->first / PANEL * each);
-}
-
-/* A parameter of one value a channel: where it lies, or read to where there is room. */
-static int vector(packing *j, const ss_param *p, const float **to, ss_err *e)
-{
-    if (j->m->value) {
-        *to = j->m->value + p->offset;
-        return SS_OK;
-    }
-    ss_model_seen seen;
-    int rc = ss_model_rows(j->m, p, 0, p->dim[0], j->next, &seen, e);
-    if (rc == SS_OK)
-        rc = ss_model_expect(j->m, p, &seen, e);
-    *to = j->next;
-    j->next += p->count;
-    return rc;
-}
-
-static int vectors(packing *j, int unit, ss_err *e)
-{
-    const ss_layers *l = &j->net->layers;
-    ss_ready *r = ready_of(j->net, unit);
-    size_t bytes = (size_t)conv_of(j->net, unit)->cout * sizeof(float);
-    const float *v = NULL;
-    int rc;
-    if (unit == l->nunit) {
-        rc = vector(j, l->fc_bias, &v, e);
-        if (rc == SS_OK)
-            memcpy(r->bias, v, bytes);
-        return rc;
-    }
-    const ss_unit *u = &l->unit[unit];
-    ss_unit_rows *rows = &j->rows[unit];
-    rc = vector(j, u->gain, &rows->gain, e);
-    if (rc == SS_OK)
-        rc = vector(j, u->bias, &rows->bias, e);
-    if (rc == SS_OK && u->mean)
-        rc = vector(j, u->mean, &rows->mean, e);
-    if (rc == SS_OK && u->var)
-        rc = vector(j, u->var, &rows->var, e);
-    if (rc == SS_OK && j->net->behind == SS_BEHIND_GROUP) {
-        memcpy(r->scale, rows->gain, bytes);
-        memcpy(r->shift, rows->bias, bytes);
-    }
-    j->row_mean[unit] = j->next;
-    j->row_rstd[unit] = j->next + u->conv.cout;
-    j->next += 2 * u->conv.cout;
-    return rc;
-}
-
-static int verify(const packing *j, ss_err *e)
-{
-    int rc = SS_OK;
-    for (int i = 0, k; i < j->ntask && rc == SS_OK; i = k) {
-        const ss_param *p = weight_of(j->net, j->task[i].unit);
-        ss_model_seen all = j->seen[i];
-        for (k = i + 1; k < j->ntask && j->task[k].unit == j->task[i].unit; k++)
-            all = ss_model_seen_join(all, j->seen[k], (size_t)j->task[k].rows * (p->count / p->dim[0]));
-        rc = ss_model_expect(j->m, p, &all, e);
-    }
-    return rc;
-}
-
-static int pack(packing *j, ss_err *e)
-{
-    int threads = ss_pool_threads(j->net->pool), first = -1;
-    for (int i = 0; i < threads; i++)
-        j->failed[i].task = -1;
-    ss_pool_run(j->net->pool, j->ntask, pack_panel, j);
-    for (int i = 0; i < threads; i++)
-        if (j->failed[i].task >= 0 && (first < 0 || j->failed[i].task < j->failed[first].task))
-            first = i;
-    if (first < 0)
-        return j->m->value ? SS_OK : verify(j, e);
-    if (e)
-        *e = j->failed[first].e;
-    return j->failed[first].e.code;
-}
-
-/* Room for the units first..last - 1 that have none yet, out of one block. */
-static int place(ss_net *n, int first, int last, bool fresh[SS_UNITS + 1])
-{
-    size_t floats = 0;
+    int first, last;
+    memset(set, 0, sizeof(ss_unit_set));
+    ss_layers_range(&n->layers, from, until, &first, &last);
     for (int i = first; i < last; i++)
-        if ((fresh[i] = !ready_of(n, i)->packed))
-            floats += aligned((ss_conv_packed(conv_of(n, i)) + 3) / sizeof(float)) +
-                      2 * aligned((size_t)conv_of(n, i)->cout);
-    float *p = ss_alloc_whole(floats, sizeof *p);
-    if (!p)
-        return SS_ENOMEM;
-    n->block[n->nblock++] = p;
-    n->floats += floats;
-    for (int i = first; i < last; i++) {
-        ss_ready *r = ready_of(n, i);
-        size_t cout = aligned((size_t)conv_of(n, i)->cout);
-        if (!fresh[i])
-            continue;
-        bool folded = behind_of(n, i) == SS_BEHIND_NOTHING;
-        *r = (ss_ready){.behind = behind_of(n, i), .packed = p};
-        p += aligned((ss_conv_packed(conv_of(n, i)) + 3) / sizeof(float));
-        r->bias = folded ? p : NULL;
-        r->scale = folded ? NULL : p;
-        r->shift = folded ? NULL : p + cout;
-        p += 2 * cout;
-    }
-    return SS_OK;
+        set[i] = true;
+    set[n->layers.nunit] = from < until && until == SS_CUT_EMBEDDING;
 }
 
-static int list_tasks(packing *j, int first, int last, const bool fresh[])
+/* Leaves in the set what is not ready; false when there is nothing. */
+static bool missing(const ss_net *n, ss_unit_set set)
 {
-    ss_net *n = j->net;
-    size_t row = 0, channels = 0, tasks = 0, threads = (size_t)ss_pool_threads(n->pool);
-    for (int i = first; i < last; i++) {
-        const ss_param *p = weight_of(n, i);
-        if (!fresh[i])
-            continue;
-        row = p->count / p->dim[0] > row ? p->count / p->dim[0] : row;
-        channels += p->dim[0];
-        tasks += (p->dim[0] + PANEL - 1) / PANEL;
+    bool any = false;
+    for (int i = 0; i <= n->layers.nunit; i++) {
+        set[i] = set[i] && !(i < n->layers.nunit ? &n->unit[i] : &n->fc)->packed;
+        any |= set[i];
     }
-    j->raw_each = aligned(PANEL * row);
-    j->raw = ss_alloc_whole(threads * j->raw_each, sizeof(float));
-    j->vectors = j->next = ss_alloc(6 * channels, sizeof(float));
-    j->task = ss_alloc(tasks, sizeof *j->task);
-    j->seen = ss_alloc(tasks, sizeof *j->seen);
-    j->failed = ss_alloc(threads, sizeof *j->failed);
-    if (!j->raw || !j->vectors || !j->task || !j->seen || !j->failed)
-        return SS_ENOMEM;
-    for (int i = first; i < last; i++)
-        for (int k = 0, cout = conv_of(n, i)->cout; fresh[i] && k < cout; k += PANEL)
-            j->task[j->ntask++] = (task){i, k, cout - k < PANEL ? cout - k : PANEL};
-    return SS_OK;
+    return any;
 }
 
 static int prepare(ss_net *n, const ss_model *m, int from, int until, ss_err *e)
 {
-    bool fresh[SS_UNITS + 1] = {false};
-    packing j = {.net = n, .m = m};
-    int first, last, blocks = n->nblock;
-    size_t floats = n->floats;
-    range_of(n, from, until, &first, &last);
-    while (first < last && ready_of(n, first)->packed)
-        first++;
-    while (first < last && ready_of(n, last - 1)->packed)
-        last--;
-    if (first == last)
+    ss_unit_set set;
+    ss_ready unit[SS_UNITS], fc = n->fc;
+    ss_packer *packer;
+    float *block = NULL;
+    size_t floats;
+    set_of(n, from, until, set);
+    if (!missing(n, set))
         return SS_OK;
-    int rc = place(n, first, last, fresh);
-    if (rc == SS_OK)
-        rc = list_tasks(&j, first, last, fresh);
-    if (rc < 0)
+    memcpy(unit, n->unit, sizeof unit);
+    int rc = ss_packer_open(&packer, &n->layers, n->pool, n->behind, set, e);
+    if (rc == SS_OK && (rc = ss_pack_place(&n->layers, n->behind, set, unit, &fc, &block, &floats)) < 0)
         ss_err_set(e, rc, "cannot allocate a network from cut '%s' to cut '%s'", ss_cut_name(from),
                    ss_cut_name(until));
-    for (int i = first; i < last && rc == SS_OK; i++)
-        if (fresh[i])
-            rc = vectors(&j, i, e);
     if (rc == SS_OK)
-        rc = pack(&j, e);
+        rc = ss_packer_run(packer, m, unit, &fc, e);
+    ss_packer_close(&packer);
     if (rc < 0) {
-        for (int i = first; i < last; i++)
-            if (fresh[i])
-                *ready_of(n, i) = (ss_ready){0};
-        if (n->nblock > blocks)
-            ss_free(n->block[--n->nblock]);
-        n->floats = floats;
+        ss_free(block);
+        return rc;
     }
-    ss_free(j.raw);
-    ss_free(j.vectors);
-    ss_free(j.task);
-    ss_free(j.seen);
-    ss_free(j.failed);
-    return rc;
+    memcpy(n->unit, unit, sizeof unit);
+    n->fc = fc;
+    n->block[n->nblock++] = block;
+    n->floats += floats;
+    return SS_OK;
 }
 
 /* ---- room for activations ---- */
@@ -396,11 +184,10 @@ int ss_net_run_between(ss_net *net, int from, int until, int n, const float *in,
         memcpy(out, in, (size_t)n * j.in_each * sizeof(float));
         return SS_OK;
     }
-    int first, last;
-    range_of(net, from, until, &first, &last);
-    for (int i = first; i < last; i++)
-        if (!ready_of(net, i)->packed)
-            return SS_EINVAL;
+    ss_unit_set set;
+    set_of(net, from, until, set);
+    if (missing(net, set))
+        return SS_EINVAL;
     if (net->lanes > 1 && n > 1) { /* each thread takes pieces through all layers */
         int share = (n + net->lanes - 1) / net->lanes;
         j.piece = share < net->piece ? share : net->piece;
