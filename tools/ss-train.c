@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "io/atomic.h"
 #include "io/json.h"
 #include "learn/learner.h"
 #include "nn/net.h"
@@ -88,7 +89,7 @@ static struct train {
         *saved; /* as the file has it: what cuts are made with, so that its readers can go on from them */
     ss_pool *pool;
     ss_learner *learner;
-    ss_net *net[SS_CUT_EMBEDDING]; /* of `saved`, up to a cut; opened when one is wanted */
+    ss_net *net; /* of `saved`, up to the cuts that were wanted; or NULL */
     ss_reader *r;
     ss_writer *w;
     FILE *log;
@@ -234,20 +235,25 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
     return SS_OK;
 }
 
-/* What the file holds is what cuts are made with from now on. */
-static int keep_saved(ss_err *e)
+/* What the file holds is what cuts are made with from now on; its values stay there. */
+static int keep_saved(const char *path, ss_err *e)
 {
-    for (int i = 0; i < SS_CUT_EMBEDDING; i++)
-        ss_net_close(&t.net[i]);
+    ss_model *saved = NULL;
+    int rc = t.cut == SS_CUT_EMBEDDING ? SS_OK : ss_model_open(&saved, path, e);
+    if (rc < 0)
+        return rc;
+    ss_net_close(&t.net);
     ss_model_free(t.saved);
-    t.saved = NULL;
-    return t.cut == SS_CUT_EMBEDDING ? SS_OK : ss_model_clone(&t.saved, t.m, e);
+    t.saved = saved;
+    return SS_OK;
 }
 
 /* State before model: a kill between the two leaves a state from which the model is written again. */
 static int save(ss_err *e)
 {
-    int rc = ss_learner_store_mixture(t.learner, e);
+    int rc = ss_model_fill(t.m, e);
+    if (!rc)
+        rc = ss_learner_store_mixture(t.learner, e);
     if (rc < 0)
         return rc;
     t.m->generation++;
@@ -261,7 +267,7 @@ static int save(ss_err *e)
     }
     t.unsaved = 0;
     t.saved_ns = ss_clock_mono_ns();
-    return keep_saved(e);
+    return keep_saved(model_path, e);
 }
 
 static int resume(ss_err *e)
@@ -276,7 +282,7 @@ static int resume(ss_err *e)
     ss_checkpoint *c;
     ss_err why;
     int previous;
-    uint64_t generation;
+    uint64_t generation = 0;
     int rc = ss_checkpoint_open(&c, checkpoint_path, &previous, &why);
     if (rc < 0) {
         *e = why;
@@ -284,7 +290,9 @@ static int resume(ss_err *e)
     }
     if (previous)
         tool_warn("%s; the one before it is taken", why.text);
-    rc = get_state(c, &generation, e);
+    rc = ss_model_fill(t.m, e);
+    if (!rc)
+        rc = get_state(c, &generation, e);
     ss_checkpoint_close(&c);
     if (rc < 0)
         return ss_err_prefix(e, "cannot go on from '%s'", checkpoint_path);
@@ -346,10 +354,9 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
         ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
         return ss_writer_put(t.w, rec, e);
     }
-    int rc = SS_OK;
-    if (!t.net[cut])
-        rc = ss_net_open(&t.net[cut], t.saved, t.pool, SS_CUT_INPUT, cut, 1, e);
-    if (!rc && (rc = ss_net_run(t.net[cut], 1, t.in, t.out)) < 0)
+    int rc = t.net ? ss_net_widen(t.net, t.saved, SS_CUT_INPUT, cut, e)
+                   : ss_net_open(&t.net, t.saved, t.pool, SS_CUT_INPUT, cut, 1, e);
+    if (!rc && (rc = ss_net_run_between(t.net, SS_CUT_INPUT, cut, 1, t.in, t.out)) < 0)
         ss_err_set(e, rc, "the network failed: %s", ss_strerror(rc));
     return rc < 0 ? rc : put_values(rec, cut, t.saved->generation, begun, e);
 }
@@ -392,7 +399,7 @@ static void step(void)
     int taken = ss_learner_step(t.learner);
     t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     ss_learner_report_last(t.learner, &r);
-    if (taken) {
+    if (taken > 0) {
         t.loss = r.loss;
         t.stepped = true;
         log_step(&r);
@@ -441,6 +448,9 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
         if (!rc)
             rc = ss_writer_flush(t.w, e);
         t.reader_gone = rc == SS_EIO && errno == EPIPE;
+        int filled = ss_model_fill(t.m, e);
+        if (filled < 0)
+            return filled;
         step();
     }
     ss_err why;
@@ -543,15 +553,38 @@ static int open_output(const ss_header *in, ss_err *e)
     return rc;
 }
 
+/* The values stay in the file until the first step: what goes out before it needs them packed only. */
+static int set_up(const ss_header *in, ss_err *e)
+{
+    int rc = fits(in, e);
+    if (!rc)
+        rc = hop_of(in, e);
+    return rc ? rc : ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+}
+
+/* The same with the generation before, for a model that is damaged behind its header. */
+static int set_up_previous(const ss_header *in, char **path, ss_err *e)
+{
+    ss_err late;
+    *path = ss_atomic_previous(model_path);
+    ss_model_free(t.m);
+    t.m = NULL;
+    if (!*path || ss_model_open(&t.m, *path, &late) < 0 || set_up(in, &late) < 0)
+        return e->code;
+    tool_warn("%s; the one before it is taken", e->text);
+    return SS_OK;
+}
+
 static int open_all(const char *input, ss_err *e)
 {
     const ss_header *in = NULL;
     ss_err why;
     int previous;
+    char *prev = NULL;
     int rc = own_model(e);
     if (rc < 0)
         return rc;
-    rc = ss_model_load_any(&t.m, model_path, &previous, &why);
+    rc = ss_model_open_any(&t.m, model_path, &previous, &why);
     if (rc < 0)
         *e = why;
     else if (previous)
@@ -561,15 +594,16 @@ static int open_all(const char *input, ss_err *e)
     if (!rc)
         rc = tool_reader(&t.r, input, "logmel", &in, e);
     if (!rc)
-        rc = fits(in, e);
-    if (!rc)
-        rc = hop_of(in, e);
-    if (!rc)
-        rc = ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+        rc = set_up(in, e);
+    if (!previous && (rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_EIO) && in)
+        rc = set_up_previous(in, &prev, e);
+    else if (previous)
+        prev = ss_atomic_previous(model_path);
     if (!rc)
         rc = resume(e);
     if (!rc)
-        rc = keep_saved(e);
+        rc = keep_saved(prev ? prev : model_path, e);
+    ss_free(prev);
     if (!rc && log_path && !(t.log = fopen(log_path, "ae")))
         rc = ss_err_errno(e, "cannot open '%s'", log_path);
     return rc < 0 ? rc : open_output(in, e);
@@ -624,8 +658,7 @@ int main(int argc, char **argv)
         raise(SIGPIPE);
     }
     ss_reader_close(&t.r);
-    for (int i = 0; i < SS_CUT_EMBEDDING; i++)
-        ss_net_close(&t.net[i]);
+    ss_net_close(&t.net);
     ss_learner_free(t.learner);
     ss_pool_close(&t.pool);
     ss_model_free(t.m);

@@ -331,6 +331,8 @@ int ss_learner_step(ss_learner *l)
     const ss_learner_config *c = &l->config;
     size_t d = (size_t)l->model->config.dim;
     l->since = 0;
+    if (!l->model->value)
+        return SS_EINVAL;
     int b = (int)ss_replay_draw(l->replay, &l->draws, (size_t)c->replay, (size_t)c->batch, l->window);
     if (b < 2)
         return 0;
@@ -458,6 +460,8 @@ int ss_learner_save(ss_learner *l, ss_checkpoint_writer *w, ss_err *e)
     number n[8];
     char text[512];
     size_t size = ss_mixture_state_size(l->mixture);
+    if (!l->model->value)
+        return ss_err_set(e, SS_EINVAL, "learner: the model's values are in its file");
     void *state = ss_realloc(l->packed, size, 1);
     if (!state)
         return ss_err_set(e, SS_ENOMEM, "learner: out of memory");
@@ -482,6 +486,8 @@ int ss_learner_load(ss_learner *l, ss_checkpoint *c, ss_err *e)
     part p[16];
     number n[8];
     char text[512];
+    if (!l->model->value)
+        return ss_err_set(e, SS_EINVAL, "learner: the model's values are in its file");
     describe(l, text, sizeof text);
     const char *theirs = ss_checkpoint_text(c, "learner");
     if (!theirs || strcmp(theirs, text))

@@ -80,7 +80,10 @@ typedef struct ss_learner ss_learner;
 
 /**
  * Borrows model (whose values it changes) and pool (or NULL). Takes up model->mixture if there is one.
- * Errors: SS_ERANGE (a number of `c`), SS_EUNFIT (a mixture of another shape), SS_EDAMAGED, SS_ENOMEM.
+ * The values may be in the model's file (ss_model_open): ss_model_fill must have read them before the first
+ * step, save or load.
+ * Errors: SS_ERANGE (a number of `c`), SS_EUNFIT (a mixture of another shape), SS_EDAMAGED, SS_ENOMEM;
+ * those of ss_model_fill.
  */
 int ss_learner_create(ss_learner **l, const ss_learner_config *c, ss_model *m, ss_pool *pool, ss_err *e);
 void ss_learner_free(ss_learner *l);
@@ -97,7 +100,8 @@ int ss_learner_window(ss_learner *l, const float *x, uint64_t seq, bool continue
 /** Enough windows have come since the last step. ss_learner_skip leaves one out. */
 bool ss_learner_due(const ss_learner *l);
 void ss_learner_skip(ss_learner *l);
-/** Take a step: 1 taken, 0 refused because it was not finite (or no two windows could be drawn). */
+/** Take a step: 1 taken, 0 refused because it was not finite (or no two windows could be drawn), SS_EINVAL:
+ * no values in memory. */
 int ss_learner_step(ss_learner *l);
 /** Of the last step. */
 void ss_learner_report_last(const ss_learner *l, ss_learner_report *r);

@@ -52,15 +52,20 @@ size_t ss_replay_bytes(const ss_replay_config *c)
            (size_t)s.ring * (size_t)s.mels;
 }
 
-static void empty(ss_replay *r)
+static void describe(ss_replay *r)
 {
-    memset(r->table, 0, table_words(&r->c) * sizeof *r->table);
-    memset(r->ring, 0, (size_t)r->c.ring * (size_t)r->c.mels);
     r->table[MELS] = r->c.mels;
     r->table[FRAMES] = r->c.frames;
     r->table[HOP] = r->c.hop;
     r->table[WINDOWS] = r->c.windows;
     r->table[RING] = r->c.ring;
+}
+
+static void empty(ss_replay *r)
+{
+    memset(r->table, 0, table_words(&r->c) * sizeof *r->table);
+    memset(r->ring, 0, (size_t)r->c.ring * (size_t)r->c.mels);
+    describe(r);
 }
 
 int ss_replay_create(ss_replay **out, const ss_replay_config *c, ss_err *e)
@@ -75,15 +80,15 @@ int ss_replay_create(ss_replay **out, const ss_replay_config *c, ss_err *e)
     ss_replay *r = ss_zalloc(1, sizeof *r);
     if (r) {
         r->c = s;
-        r->table = ss_alloc(table_words(&s), sizeof *r->table);
-        r->ring = ss_alloc((size_t)s.ring, (size_t)s.mels);
+        r->table = ss_zalloc(table_words(&s), sizeof *r->table);
+        r->ring = ss_zalloc((size_t)s.ring, (size_t)s.mels);
         r->order = ss_alloc((size_t)s.windows, sizeof *r->order);
     }
     if (!r || !r->table || !r->ring || !r->order) {
         ss_replay_free(r);
         return ss_err_set(e, SS_ENOMEM, "no memory for a replay of %zu bytes", ss_replay_bytes(c));
     }
-    empty(r);
+    describe(r);
     *out = r;
     return 0;
 }
