@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <locale.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -388,7 +387,8 @@ int tool_start(const tool_program *p, int argc, char **argv)
     prog = p;
     prog_argc = argc;
     prog_argv = argv;
-    /* A closed standard descriptor would be given to the next file opened. The wrong way round, so that use of it fails. */
+    /* A closed standard descriptor would be given to the next file opened. The wrong way round, so that use
+     * of it fails. */
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
             exit(TOOL_IO);
@@ -400,7 +400,6 @@ int tool_start(const tool_program *p, int argc, char **argv)
     sigprocmask(SIG_UNBLOCK, &pipe_only, NULL);
     /* A file that may not grow is an error of that file, to be told and survived. */
     signal(SIGXFSZ, SIG_IGN);
-    setlocale(LC_CTYPE, "");
     parse_options(argc, argv);
     ss_mem_limit(tool_set.limit_memory);
     /* No SA_RESTART: a read that waits is to return and look at tool_stop. */

@@ -129,7 +129,7 @@ static int alloc_all(ss_backprop *b)
     }
     if (rc < 0)
         return rc;
-    rc = ss_scratch_alloc(&b->scratch, &size);
+    rc = ss_scratch_alloc(&b->scratch, &size, false);
     b->held += (size.a + size.b + size.raw + size.stat + size.work) * sizeof(float);
     b->fc_back = take(b, ss_conv_packed_back(&l->fc), &rc);
     b->input = take(b, n * b->in, &rc);

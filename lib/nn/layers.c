@@ -268,10 +268,11 @@ ss_scratch_size ss_layers_scratch(const ss_layers *l, int from, int until, int n
     return s;
 }
 
-int ss_scratch_alloc(ss_scratch *s, const ss_scratch_size *size)
+int ss_scratch_alloc(ss_scratch *s, const ss_scratch_size *size, bool whole)
 {
-    s->a = ss_alloc(size->a, sizeof(float));
-    s->b = ss_alloc(size->b, sizeof(float));
+    void *(*alloc)(size_t, size_t) = whole ? ss_alloc_whole : ss_alloc;
+    s->a = alloc(size->a, sizeof(float));
+    s->b = alloc(size->b, sizeof(float));
     s->raw = ss_alloc(size->raw, sizeof(float));
     s->stat = ss_alloc(size->stat, sizeof(float));
     s->work = ss_alloc(size->work, sizeof(float));

@@ -105,7 +105,8 @@ typedef struct ss_scratch_size {
 } ss_scratch_size;
 ss_scratch_size ss_layers_scratch(const ss_layers *l, int from, int until, int n, const ss_pool *pool,
                                   bool folded);
-int ss_scratch_alloc(ss_scratch *s, const ss_scratch_size *size);
+/** whole: all of a and b is wanted at once (ss_alloc_whole). */
+int ss_scratch_alloc(ss_scratch *s, const ss_scratch_size *size, bool whole);
 void ss_scratch_free(ss_scratch *s);
 
 /** Run n windows from cut to cut; in and out as on the wire ([c][h][w]). ready [nunit], fc. */

@@ -110,7 +110,7 @@ static int make_room(ss_net *n, int from, int until, ss_err *e)
     ss_scratch *lane = ss_zalloc((size_t)n->lanes, sizeof *lane);
     int rc = lane ? SS_OK : SS_ENOMEM;
     for (int i = 0; i < n->lanes && rc == SS_OK; i++)
-        rc = ss_scratch_alloc(&lane[i], &both);
+        rc = ss_scratch_alloc(&lane[i], &both, n->piece == 1);
     if (rc < 0) {
         free_lanes(n, lane);
         return ss_err_set(e, rc, "cannot allocate activations from cut '%s' to cut '%s'", ss_cut_name(from),
