@@ -184,8 +184,10 @@ static int parse_u64(const char *text, const char *what, bool suffix, uint64_t *
 static int set_cpu(const char *value, ss_err *e)
 {
     if (ss_cpu_lower(value))
-        return ss_err_set(e, SS_EINVAL, "--cpu: found '%s', expected scalar, sse4.1, avx2, avx512 or neon",
-                          value);
+        return ss_err_set(
+            e, SS_EINVAL,
+            "--cpu: found '%s', expected scalar, sse4.1, avx2, avx512, avx512vnni, neon or neon-dotprod",
+            value);
     return SS_OK;
 }
 
@@ -210,7 +212,7 @@ static const tool_option common_options[] = {
      "name this program in the header (--no-provenance: not)", NULL},
     {"limit-memory", 0, OPT_SIZE, &tool_set.limit_memory, 0, 0, "SIZE",
      "refuse to hold more than that, 0 = no limit", NULL},
-    {"cpu", 0, OPT_CALL, NULL, 0, 0, "LEVEL", "lower the instruction set: scalar, sse4.1, avx2, avx512, avx512vnni, neon, neon-dotprod",
+    {"cpu", 0, OPT_CALL, NULL, 0, 0, "LEVEL", "lower the instruction set: scalar, avx2, ..., see ss-intro",
      set_cpu},
     {"quiet", 'q', OPT_FLAG, &tool_set.quiet, 0, 0, NULL, "errors only", NULL},
     {"verbose", 'v', OPT_CALL, NULL, 0, 0, NULL, "say more; may be repeated", more_verbose},

@@ -26,7 +26,9 @@ for norm in batch weight; do
     ss-encode --until=embedding -m m features.sst >f32.sst
     ss-encode --until=embedding --arith=int8 -m m features.sst >whole.sst
     cosine f32.sst whole.sst 0.995
-    for cut in input 0 1 2 3 4 5 6 7 8; do
+    cuts='input 0 1 2 3 4 5 6 7 8'
+    [ $norm = weight ] || cuts='0 3 8'
+    for cut in $cuts; do
         ss-encode --until=$cut --arith=int8 -m m features.sst >cut.sst
         ss-cat --json cut.sst | sed -n 2p >first.json
         if [ $cut = input ]; then
@@ -42,11 +44,12 @@ for norm in batch weight; do
             status 0 ss-finish $(echo "$how" | tr , ' ') --arith=int8 -m m -o z.sst -f cut.sst
             status 0 ss-cat --compare=whole.sst z.sst
         done
+        case $cut in [037]) ;; *) continue ;; esac
         # What crosses the cut as f32 or f16 is rounded back to the same numbers.
         for dtype in f32 f16; do
             ss-encode --until=$cut --dtype=$dtype --arith=int8 -m m features.sst >wide.sst
             ss-finish --arith=int8 -m m wide.sst >z.sst
-            [ $cut$dtype = inputf16 ] || ss-cat --compare=whole.sst z.sst || fail "cut $cut in $dtype"
+            status 0 ss-cat --compare=whole.sst z.sst
         done
         # Either half may be in f32.
         ss-finish -m m cut.sst >z.sst
