@@ -82,17 +82,48 @@ void ss_image_frame(const ss_image *g, int n, uint8_t value, uint8_t *x)
     }
 }
 
-/* rows x columns -> columns x rows, rows from_step and to_step apart, in squares that stay in the cache. */
+/* Pairs of rows k apart exchange the blocks of k x k bytes off the diagonal. */
+static inline void swap_blocks(uint64_t r[8], int k, uint64_t low)
+{
+    for (int i = 0; i < 8; i++)
+        if (!(i & k)) {
+            uint64_t d = (r[i] >> (8 * k) ^ r[i + k]) & low;
+            r[i] ^= d << (8 * k);
+            r[i + k] ^= d;
+        }
+}
+
+static inline void turn_eight(const uint8_t *x, size_t from_step, uint8_t *y, size_t to_step)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t r[8];
+    for (size_t i = 0; i < 8; i++)
+        memcpy(&r[i], x + i * from_step, 8);
+    swap_blocks(r, 4, 0x00000000ffffffff);
+    swap_blocks(r, 2, 0x0000ffff0000ffff);
+    swap_blocks(r, 1, 0x00ff00ff00ff00ff);
+    for (size_t i = 0; i < 8; i++)
+        memcpy(y + i * to_step, &r[i], 8);
+#else
+    for (size_t i = 0; i < 8; i++)
+        for (size_t k = 0; k < 8; k++)
+            y[k * to_step + i] = x[i * from_step + k];
+#endif
+}
+
+/* rows x columns -> columns x rows, rows from_step and to_step apart. */
 static void transpose(size_t rows, size_t columns, const uint8_t *x, size_t from_step, uint8_t *y,
                       size_t to_step)
 {
-    enum { SIDE = 16 };
-    for (size_t c0 = 0; c0 < columns; c0 += SIDE)
-        for (size_t r0 = 0; r0 < rows; r0 += SIDE) {
-            size_t r1 = rows - r0 < SIDE ? rows : r0 + SIDE, c1 = columns - c0 < SIDE ? columns : c0 + SIDE;
-            for (size_t c = c0; c < c1; c++)
-                for (size_t r = r0; r < r1; r++)
-                    y[c * to_step + r] = x[r * from_step + c];
+    for (size_t r = 0; r < rows; r += 8)
+        for (size_t c = 0; c < columns; c += 8) {
+            if (r + 8 <= rows && c + 8 <= columns) {
+                turn_eight(x + r * from_step + c, from_step, y + c * to_step + r, to_step);
+                continue;
+            }
+            for (size_t i = r; i < rows && i < r + 8; i++)
+                for (size_t k = c; k < columns && k < c + 8; k++)
+                    y[k * to_step + i] = x[i * from_step + k];
         }
 }
 

@@ -2,11 +2,12 @@
  * Time of the network: forward to each cut and on from it, and a training step.
  *
  *   bench-cuts [--model=FILE | --width=W --norm=N --mels=H --frames=T] [--batch=B] [--threads=T] [--ms=MS]
- *              [--rounds=R | --serve] [--input=FILE]
+ *              [--rounds=R | --serve] [--input=FILE] [--arith=f32|int8]
  *
- * A training step is forward, gradient of a loss at the embedding, backward, and one step of Adam, weights
- * packed anew. Prints microseconds for a window, minimum and median over R rounds; each round takes every
- * measurement once, so that a machine which is slow for a while is slow for all.
+ * In int8, cuts are u8 on the way out and in; a model that is not calibrated is, with the windows that are
+ * there. A training step is forward, gradient of a loss at the embedding, backward, and one step of Adam,
+ * weights packed anew. Prints microseconds for a window, minimum and median over R rounds; each round takes
+ * every measurement once, so that a machine which is slow for a while is slow for all.
  *
  * With --serve it is one side of a comparison: it reads commands from standard input and answers each with
  * one line, as every engine in this folder does (README.md, "The line protocol"). What a command needs is
@@ -23,9 +24,12 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/int8.h"
 #include "kernels/kernels.h"
 #include "nn/backprop.h"
 #include "nn/net.h"
+#include "nn/net_i8.h"
+#include "nn/quant.h"
 #include "side.h"
 
 enum { CUTS = SS_CUT_EMBEDDING + 1, MOST_ROUNDS = 1001 };
@@ -35,6 +39,9 @@ static ss_pool *pool;
 static ss_model *model;
 static float *cut[CUTS]; /* what flows at each of them, once it was needed */
 static ss_net *encode[CUTS], *finish[CUTS];
+static bool int8;
+static ss_net_i8 *encode_i8[CUTS], *finish_i8[CUTS];
+static float *values; /* of a cut in u8 */
 
 static struct training {
     ss_backprop *b;
@@ -76,9 +83,41 @@ static void make_noise(void)
         cut[0][k] = 5 * cut[0][k] - 4.5f;
 }
 
+static void calibrate(void)
+{
+    ss_quant *q;
+    ss_err e;
+    if (model->calibration.records)
+        return;
+    check(ss_quant_open(&q, model, NULL, &e), &e);
+    for (int i = 0; i < batch; i++)
+        ss_quant_add(q, cut[0] + (size_t)i * (volume(SS_CUT_INPUT) / (size_t)batch));
+    check(ss_quant_finish(q, SS_QUANT_MSE, model, &e), &e);
+    ss_quant_close(&q);
+}
+
+static int wire(int k)
+{
+    return k >= SS_CUT_BLOCK0 && k < SS_CUT_EMBEDDING ? SS_DTYPE_U8 : SS_DTYPE_F32;
+}
+
+static void run_int8(ss_net_i8 **net, int from, int until)
+{
+    ss_err e;
+    if (!*net)
+        check(ss_net_i8_open(net, model, pool, from, until, batch, &e), &e);
+    ss_net_i8_run(*net, batch, wire(from), cut[from], wire(until), cut[until]);
+}
+
 static void run_encode(int k)
 {
     ss_err e;
+    if (int8) {
+        if (!cut[k])
+            cut[k] = side_room(volume(k));
+        run_int8(&encode_i8[k], SS_CUT_INPUT, k);
+        return;
+    }
     if (!encode[k])
         check(ss_net_open(&encode[k], model, pool, SS_CUT_INPUT, k, batch, &e), &e);
     if (!cut[k])
@@ -89,6 +128,14 @@ static void run_encode(int k)
 static void run_finish(int k)
 {
     ss_err e;
+    if (int8) {
+        if (!cut[k])
+            run_encode(k);
+        if (!cut[CUTS - 1])
+            cut[CUTS - 1] = side_room(volume(CUTS - 1));
+        run_int8(&finish_i8[k], k, SS_CUT_EMBEDDING);
+        return;
+    }
     if (!finish[k])
         check(ss_net_open(&finish[k], model, pool, k, SS_CUT_EMBEDDING, batch, &e), &e);
     if (!cut[k])
@@ -144,6 +191,12 @@ static const float *result(const char *what, int k, size_t *n)
 {
     int end = !strcmp(what, "encode") ? k : !strcmp(what, "finish") ? CUTS - 1 : 0;
     *n = volume(end);
+    if (end > 0 && int8 && wire(end) == SS_DTYPE_U8 && cut[end]) {
+        ss_free(values);
+        values = side_room(*n);
+        ss_f32_from_u8(*n, ss_net_i8_scale(model, end), (const uint8_t *)cut[end], values);
+        return values;
+    }
     return end > 0 ? cut[end] : NULL;
 }
 
@@ -178,7 +231,8 @@ static void table(void)
                i == 0 ? "" : ss_cut_name(i / 2), t[i][0], t[i][rounds / 2]);
     }
     printf("# bytes: model %zu, whole network %zu, training %zu\n", model->nvalue * sizeof(float),
-           ss_net_memory(encode[CUTS - 1]), ss_backprop_memory(training.b));
+           int8 ? ss_net_i8_memory(encode_i8[CUTS - 1]) : ss_net_memory(encode[CUTS - 1]),
+           ss_backprop_memory(training.b));
 }
 
 static void close_all(void)
@@ -186,10 +240,13 @@ static void close_all(void)
     for (int k = 0; k < CUTS; k++) {
         ss_net_close(&encode[k]);
         ss_net_close(&finish[k]);
+        ss_net_i8_close(&encode_i8[k]);
+        ss_net_i8_close(&finish_i8[k]);
         ss_free(cut[k]);
     }
     if (training.b)
         ss_backprop_close(&training.b);
+    ss_free(values);
     ss_free(training.grad);
     ss_free(training.one);
     ss_free(training.two);
@@ -204,7 +261,8 @@ int main(int argc, char **argv)
     static const struct option longs[] = {
         {"width", 1, NULL, 'w'},  {"norm", 1, NULL, 'n'},  {"batch", 1, NULL, 'b'}, {"threads", 1, NULL, 't'},
         {"rounds", 1, NULL, 'r'}, {"serve", 0, NULL, 's'}, {"mels", 1, NULL, 'm'},  {"frames", 1, NULL, 'f'},
-        {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'}, {"ms", 1, NULL, 'l'},    {NULL, 0, NULL, 0}};
+        {"model", 1, NULL, 'M'},  {"input", 1, NULL, 'i'}, {"ms", 1, NULL, 'l'},    {"arith", 1, NULL, 'a'},
+        {NULL, 0, NULL, 0}};
     const char *model_file = NULL, *input_file = NULL;
     ss_err e;
     ss_model_config c;
@@ -246,6 +304,11 @@ int main(int argc, char **argv)
         case 'i':
             input_file = optarg;
             break;
+        case 'a':
+            int8 = !strcmp(optarg, "int8");
+            if (!int8 && strcmp(optarg, "f32"))
+                return 2;
+            break;
         case 'l':
             side.least_ms = atof(optarg);
             break;
@@ -268,6 +331,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench-cuts: '%s' does not hold %zu values\n", input_file, volume(SS_CUT_INPUT));
         return 1;
     }
+    if (int8)
+        calibrate();
     side.batch = batch;
     fprintf(stderr, "# width %d, norm %s, window %dx%d, batch %d, threads %d, cpu %s\n", c.width,
             ss_norm_name((int)c.norm), c.mels, c.frames, batch, threads, ss_cpu_name(ss_cpu_level()));
