@@ -30,6 +30,7 @@ static struct runner {
     ss_net *net;         /* ready for all that was asked of it since the model was taken up */
     bool used;           /* the model has made a record */
     bool int8;
+    ss_weights weights;
     ss_net_i8 *net_i8[CUTS][CUTS];
     int dtype;           /* 0: auto */
     size_t volume[CUTS]; /* floats at each cut */
@@ -82,7 +83,7 @@ static int open_one(const char *path, int from, int until, taken *t, ss_err *e)
         rc = ss_err_set(e, SS_EUNFIT, "model '%s' is made for features of hash %s, the stream has %s", path,
                         m->frontend_hash, u.frontend_hash);
     if (rc == SS_OK && from < until && !u.int8)
-        rc = ss_net_open(&t->net, m, u.pool, from, until, u.set->batch, e);
+        rc = ss_net_open(&t->net, m, u.pool, u.weights, from, until, u.set->batch, e);
     if (rc < 0)
         drop(t);
     return rc;
@@ -138,7 +139,7 @@ static int be_ready(ss_err *e)
 {
     taken t;
     int rc = u.net ? ss_net_widen(u.net, u.model, u.from, u.until, e)
-                   : ss_net_open(&u.net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+                   : ss_net_open(&u.net, u.model, u.pool, u.weights, u.from, u.until, u.set->batch, e);
     if (u.used || (rc != SS_EDAMAGED && rc != SS_ETRUNC && rc != SS_EIO))
         return rc;
     rc = load(u.from, u.until, &t, e);
@@ -541,6 +542,7 @@ int runner_run(const runner_settings *s, const char *input, ss_err *e)
     memset(&u, 0, sizeof u);
     u.set = s;
     u.int8 = s->arith && !strcmp(s->arith, "int8");
+    u.weights = s->arith && !strcmp(s->arith, "f16") ? SS_WEIGHTS_F16 : SS_WEIGHTS_F32;
     u.dtype = strcmp(s->dtype, "auto") ? ss_dtype_parse(s->dtype) : 0;
     int rc = run(input, e);
     close_nets();

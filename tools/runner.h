@@ -10,7 +10,7 @@ enum { RUNNER_AUTO = -1 };
 typedef struct runner_settings {
     const char *model; /* file, required */
     bool follow;       /* take up the file anew, between records, when it was replaced */
-    const char *arith; /* "int8", or NULL or "f32" */
+    const char *arith; /* "int8", "f16", or NULL or "f32" */
     const char *dtype; /* of payloads written: "f32", "f16", "i8", or "auto": u8 at a cut of int8, else f32 */
     int batch;         /* most records in one run; only what can be read without waiting is put together */
     int from;          /* cut that data records are at; RUNNER_AUTO: as stream and records say */

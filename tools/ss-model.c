@@ -413,7 +413,7 @@ static int compare(ss_err *e)
     float *z = ss_alloc(2 * dim, sizeof *z);
     int rc = z ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate two embeddings");
     if (rc == SS_OK)
-        rc = ss_net_open(&whole, cal.m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+        rc = ss_net_open(&whole, cal.m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
     if (rc == SS_OK)
         rc = ss_net_i8_open(&eight, cal.m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
     for (size_t i = 0; i < cal.nkept && rc == SS_OK; i++) {

@@ -355,7 +355,7 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
         return ss_writer_put(t.w, rec, e);
     }
     int rc = t.net ? ss_net_widen(t.net, t.saved, SS_CUT_INPUT, cut, e)
-                   : ss_net_open(&t.net, t.saved, t.pool, SS_CUT_INPUT, cut, 1, e);
+                   : ss_net_open(&t.net, t.saved, t.pool, SS_WEIGHTS_F32, SS_CUT_INPUT, cut, 1, e);
     if (!rc && (rc = ss_net_run_between(t.net, SS_CUT_INPUT, cut, 1, t.in, t.out)) < 0)
         ss_err_set(e, rc, "the network failed: %s", ss_strerror(rc));
     return rc < 0 ? rc : put_values(rec, cut, t.saved->generation, begun, e);

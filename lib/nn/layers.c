@@ -109,6 +109,14 @@ int ss_layers_init(ss_layers *l, const ss_model *m, ss_err *e)
     return rc;
 }
 
+void ss_layers_half(ss_layers *l)
+{
+    l->half = true;
+    for (int i = 0; i < l->nunit; i++)
+        l->unit[i].conv.half = ss_conv_may_half(&l->unit[i].conv);
+    l->fc.half = true;
+}
+
 void ss_layers_range(const ss_layers *l, int from, int until, int *first, int *last)
 {
     /* A cut after block k begins at that block's first unit. */

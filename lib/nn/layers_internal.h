@@ -35,10 +35,14 @@ typedef struct ss_layers {
     ss_conv fc;
     const ss_param *fc_weight, *fc_bias;
     float input_mean, input_scale;
+    bool half; /* weights are rounded to f16 */
 } ss_layers;
 
 /** SS_OK, or SS_EUNFIT: the model lacks a parameter or one has another shape. */
 int ss_layers_init(ss_layers *l, const ss_model *m, ss_err *e);
+
+/** Weights rounded to f16, and stored so where ss_conv_may_half. */
+void ss_layers_half(ss_layers *l);
 
 /** The units that lie between two cuts: first .. last - 1. */
 void ss_layers_range(const ss_layers *l, int from, int until, int *first, int *last);

@@ -132,7 +132,8 @@ int ss_net_widen(ss_net *n, const ss_model *m, int from, int until, ss_err *e)
     return rc == SS_OK ? make_room(n, from, until, e) : rc;
 }
 
-int ss_net_open(ss_net **to, const ss_model *m, ss_pool *pool, int from, int until, int max_batch, ss_err *e)
+int ss_net_open(ss_net **to, const ss_model *m, ss_pool *pool, ss_weights weights, int from, int until,
+                int max_batch, ss_err *e)
 {
     *to = NULL;
     if (from < SS_CUT_INPUT || until > SS_CUT_EMBEDDING || from > until || max_batch < 1)
@@ -149,6 +150,8 @@ int ss_net_open(ss_net **to, const ss_model *m, ss_pool *pool, int from, int unt
     n->piece = max_batch < PIECE ? max_batch : PIECE;
     n->lanes = max_batch > 1 ? ss_pool_threads(pool) : 1;
     int rc = ss_layers_init(&n->layers, m, e);
+    if (weights == SS_WEIGHTS_F16)
+        ss_layers_half(&n->layers);
     if (rc == SS_OK)
         rc = ss_net_widen(n, m, from, until, e);
     if (rc < 0)

@@ -14,15 +14,23 @@
 #include "../base/pool.h"
 #include "model.h"
 
+/** How weights are held. */
+typedef enum ss_weights {
+    SS_WEIGHTS_F32,
+    SS_WEIGHTS_F16 /* rounded to f16 when folded; stored so but in the stem and where a convolution is
+                      Winograd's */
+} ss_weights;
+
 /** Inference: blocks from one cut to another, weights folded and packed when opened (only those needed). */
 typedef struct ss_net ss_net;
 /**
  * `pool` may be NULL (one thread) and is borrowed; the model is not needed afterwards, but for ss_net_widen.
  * Of one whose values are in its file (ss_model_open) what is needed is read, verified and packed as it
  * comes: no more is held than what is packed. Errors: SS_EINVAL, SS_ENOMEM, SS_EUNFIT; of such a model those
- * of ss_model_fill.
+ * of ss_model_fill; SS_EUNFIT also where a weight is too large for f16.
  */
-int ss_net_open(ss_net **n, const ss_model *m, ss_pool *pool, int from, int until, int max_batch, ss_err *e);
+int ss_net_open(ss_net **n, const ss_model *m, ss_pool *pool, ss_weights weights, int from, int until,
+                int max_batch, ss_err *e);
 /** Be ready for another range of cuts too: what is missing is taken from the same model. After an error the
  * net is as it was. */
 int ss_net_widen(ss_net *net, const ss_model *m, int from, int until, ss_err *e);

@@ -177,6 +177,27 @@ void ss_packer_close(ss_packer **to)
     *to = NULL;
 }
 
+/* Through f16 and back, in place; false: a weight is too large for it. */
+static bool round_half(size_t n, float *w)
+{
+    uint16_t half[256];
+    if (ss_max_abs(n, w) > 65504.0f)
+        return false;
+    for (size_t i = 0; i < n; i += 256) {
+        size_t some = n - i < 256 ? n - i : 256;
+        ss_f16_from_f32(some, w + i, half);
+        ss_f32_from_f16(some, half, w + i);
+    }
+    return true;
+}
+
+static void fail(ss_packer *p, int i, int thread, const ss_err *e)
+{
+    failure *f = &p->failed[thread];
+    if (f->task < 0 || i < f->task)
+        *f = (failure){i, *e};
+}
+
 static void run_task(void *arg, int i, int thread)
 {
     ss_packer *p = arg;
@@ -190,9 +211,7 @@ static void run_task(void *arg, int i, int thread)
     if (p->m->value) {
         from = p->m->value + weight->offset + (size_t)first * row_of(weight);
     } else if (ss_model_rows(p->m, weight, (size_t)first, (size_t)t->rows, w, &p->seen[i], &e) < 0) {
-        failure *f = &p->failed[thread];
-        if (f->task < 0 || i < f->task)
-            *f = (failure){i, e};
+        fail(p, i, thread, &e);
         return;
     }
     if (t->unit == p->l->nunit) {
@@ -206,6 +225,12 @@ static void run_task(void *arg, int i, int thread)
         pack_panel(c, first, t->rows, from, r->packed);
     ss_unit_fold_rows(p->l, t->unit, v, first, t->rows, from, w, bare ? r->shift : r->bias,
                       p->row_mean[t->unit], p->row_rstd[t->unit]);
+    if (p->l->half && !round_half((size_t)t->rows * row_of(weight), w)) {
+        ss_err_set(&e, SS_EUNFIT, "a weight of '%s' is too large for f16 once its norm is folded in",
+                   weight->name);
+        fail(p, i, thread, &e);
+        return;
+    }
     if (!bare)
         pack_panel(c, first, t->rows, w, r->packed);
     for (int o = first; bare && o < first + t->rows; o++)

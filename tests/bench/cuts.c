@@ -2,7 +2,7 @@
  * Time of the network: forward to each cut and on from it, and a training step.
  *
  *   bench-cuts [--model=FILE | --width=W --norm=N --mels=H --frames=T] [--batch=B] [--threads=T] [--ms=MS]
- *              [--rounds=R | --serve] [--input=FILE] [--arith=f32|int8]
+ *              [--rounds=R | --serve] [--input=FILE] [--arith=f32|f16|int8]
  *
  * In int8, cuts are u8 on the way out and in; a model that is not calibrated is, with the windows that are
  * there. A training step is forward, gradient of a loss at the embedding, backward, and one step of Adam,
@@ -40,6 +40,7 @@ static ss_model *model;
 static float *cut[CUTS]; /* what flows at each of them, once it was needed */
 static ss_net *encode[CUTS], *finish[CUTS];
 static bool int8;
+static ss_weights weights = SS_WEIGHTS_F32;
 static ss_net_i8 *encode_i8[CUTS], *finish_i8[CUTS];
 static float *values; /* of a cut in u8 */
 
@@ -119,7 +120,7 @@ static void run_encode(int k)
         return;
     }
     if (!encode[k])
-        check(ss_net_open(&encode[k], model, pool, SS_CUT_INPUT, k, batch, &e), &e);
+        check(ss_net_open(&encode[k], model, pool, weights, SS_CUT_INPUT, k, batch, &e), &e);
     if (!cut[k])
         cut[k] = side_room(volume(k));
     ss_net_run(encode[k], batch, cut[0], cut[k]);
@@ -137,7 +138,7 @@ static void run_finish(int k)
         return;
     }
     if (!finish[k])
-        check(ss_net_open(&finish[k], model, pool, k, SS_CUT_EMBEDDING, batch, &e), &e);
+        check(ss_net_open(&finish[k], model, pool, weights, k, SS_CUT_EMBEDDING, batch, &e), &e);
     if (!cut[k])
         run_encode(k);
     if (!cut[CUTS - 1])
@@ -306,7 +307,8 @@ int main(int argc, char **argv)
             break;
         case 'a':
             int8 = !strcmp(optarg, "int8");
-            if (!int8 && strcmp(optarg, "f32"))
+            weights = strcmp(optarg, "f16") ? SS_WEIGHTS_F32 : SS_WEIGHTS_F16;
+            if (!int8 && !weights && strcmp(optarg, "f32"))
                 return 2;
             break;
         case 'l':

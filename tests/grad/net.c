@@ -224,7 +224,7 @@ START_TEST(a_cut_gives_the_same_gradients)
     gradients(&p, NULL, z, whole, NULL);
     ss_net *net;
     p.x = room(WINDOWS * between, sizeof *p.x);
-    ck_assert_int_eq(ss_net_open(&net, p.m, NULL, SS_CUT_INPUT, cut, WINDOWS, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, p.m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, cut, WINDOWS, NULL), SS_OK);
     ck_assert_int_eq(ss_net_run(net, WINDOWS, x, p.x), SS_OK);
     ss_net_close(&net);
     p.from = cut;

@@ -128,14 +128,14 @@ static void check_forward(ss_norm norm, const ss_model *m, const float *x, const
         uint32_t d[3];
         ss_model_cut_shape(&m->config, SS_CUT_BLOCK0 + blocks[i], d);
         size_t n = (size_t)d[0] * d[1] * d[2] / EVERY;
-        ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_BLOCK0 + blocks[i], 2, NULL), SS_OK);
+        ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_BLOCK0 + blocks[i], 2, NULL), SS_OK);
         ss_net_run(net, 1, x, out);
         ss_net_close(&net);
         double d0 = distance(out, EVERY, *at, n);
         ck_assert_msg(d0 < 1e-5, "norm %d, block %d: relative error %g", (int)norm, blocks[i], d0);
         *at += n;
     }
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, NULL), SS_OK);
     ss_net_run(net, 2, x, out);
     ss_net_close(&net);
     for (int i = 0; i < 2; i++, *at += DIM)

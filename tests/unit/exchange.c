@@ -52,7 +52,7 @@ static void embed(const ss_model *m, float z[128])
     ss_rng_fill_normal(&r, x, 64 * 96);
     for (int i = 0; i < 64 * 96; i++)
         x[i] = x[i] * 5.66f - 4.45f;
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
     ck_assert_int_eq(ss_net_run(net, 1, x, z), SS_OK);
     ss_net_close(&net);
 }

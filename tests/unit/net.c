@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "failalloc.h"
+#include "kernels/kernels.h"
 #include "unit.h"
 
 enum { WINDOWS = 3, MANY = 11 };
@@ -47,16 +48,22 @@ static float *windows(const ss_model *m, int n)
     return x;
 }
 
-static float *run(const ss_model *m, ss_pool *pool, int from, int until, int max_batch, int n,
-                  const float *in)
+static float *run_as(ss_weights weights, const ss_model *m, ss_pool *pool, int from, int until, int max_batch,
+                     int n, const float *in)
 {
     ss_net *net;
     float *out = malloc((size_t)n * volume(&m->config, until) * sizeof *out);
-    ck_assert_int_eq(ss_net_open(&net, m, pool, from, until, max_batch, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, pool, weights, from, until, max_batch, NULL), SS_OK);
     ck_assert_int_eq(ss_net_run(net, n, in, out), SS_OK);
     ss_net_close(&net);
     ck_assert_ptr_null(net);
     return out;
+}
+
+static float *run(const ss_model *m, ss_pool *pool, int from, int until, int max_batch, int n,
+                  const float *in)
+{
+    return run_as(SS_WEIGHTS_F32, m, pool, from, until, max_batch, n, in);
 }
 
 static void same(const float *a, const float *b, size_t n, const char *what, int cut)
@@ -151,6 +158,72 @@ START_TEST(batch_and_threads_change_no_bit)
 }
 END_TEST
 
+/* Weights that f16 holds exactly give the bits of f32; others an embedding close by; too large ones are
+ * refused. */
+START_TEST(weights_in_f16)
+{
+    ss_model *m = model_of(_i, SS_NORM_BATCH, 64, 96);
+    ss_pool *pool;
+    ck_assert_int_eq(ss_pool_open(&pool, 2, NULL), SS_OK);
+    float *x = windows(m, WINDOWS);
+    size_t n = WINDOWS * volume(&m->config, SS_CUT_EMBEDDING);
+    float *f32 = run(m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, WINDOWS, x),
+          *f16 = run_as(SS_WEIGHTS_F16, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, WINDOWS, x);
+    ck_assert(memcmp(f32, f16, n * sizeof *f32) != 0);
+    for (int i = 0; i < WINDOWS; i++)
+        ck_assert_double_gt(ss_dot(n / WINDOWS, f32 + (size_t)i * n / WINDOWS, f16 + (size_t)i * n / WINDOWS),
+                            0.99999);
+    for (int cut = SS_CUT_BLOCK0; cut < SS_CUT_EMBEDDING; cut++) {
+        float *half = run_as(SS_WEIGHTS_F16, m, pool, SS_CUT_INPUT, cut, WINDOWS, WINDOWS, x),
+              *z = run_as(SS_WEIGHTS_F16, m, NULL, cut, SS_CUT_EMBEDDING, 2, WINDOWS, half);
+        same(z, f16, n, "f16, cut and finished", cut);
+        free(half);
+        free(z);
+    }
+    free(f32);
+    free(f16);
+    for (int i = 0; i < m->nparam; i++) {
+        const ss_param *p = &m->param[i];
+        float *v = m->value + p->offset;
+        uint16_t half;
+        const char *part = strrchr(p->name, '.');
+        for (size_t j = 0; j < p->count; j++) {
+            ss_f16_from_f32(1, v + j, &half);
+            if (p->rank > 1)
+                ss_f32_from_f16(1, &half, v + j);
+            else if (!strcmp(part, ".running_var"))
+                v[j] = 1.0f - SS_NORM_EPS;
+            else if (!strcmp(part, ".weight"))
+                v[j] = 1.0f; /* halves of the smallest f16 are none */
+        }
+    }
+    ck_assert(1.0f - SS_NORM_EPS + SS_NORM_EPS == 1.0f);
+    f32 = run(m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, WINDOWS, x);
+    f16 = run_as(SS_WEIGHTS_F16, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, WINDOWS, x);
+    same(f32, f16, n, "weights that f16 holds", SS_CUT_EMBEDDING);
+    ss_net *whole, *half;
+    ck_assert_int_eq(ss_net_open(&whole, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
+    ck_assert_int_eq(ss_net_open(&half, m, NULL, SS_WEIGHTS_F16, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
+    ck_assert_uint_lt(ss_net_memory(half), ss_net_memory(whole) * 3 / 4);
+    ss_net_close(&whole);
+    ss_net_close(&half);
+    free(f32);
+    free(f16);
+    ss_err e;
+    ss_model_values(m, "layer2.1.conv1.weight")[7] = 1e6f;
+    ck_assert_int_eq(ss_net_open(&half, m, pool, SS_WEIGHTS_F16, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e),
+                     SS_EUNFIT);
+    ck_assert_ptr_nonnull(strstr(e.text, "layer2.1.conv1.weight"));
+    ck_assert_int_eq(ss_net_open(&half, m, pool, SS_WEIGHTS_F16, SS_CUT_INPUT, 2, 1, &e), SS_OK);
+    ss_net_close(&half);
+    free(x);
+    ss_pool_close(&pool);
+    ss_model_free(m);
+}
+END_TEST
+
 START_TEST(embedding_has_length_one)
 {
     ss_model *m = model_of(16, (ss_norm)_i, 64, 96);
@@ -181,7 +254,8 @@ START_TEST(model_is_not_needed_after_opening)
     ss_model *m = model_of(16, SS_NORM_GROUP, 64, 96);
     float *x = windows(m, 1), *z = run(m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, 1, x), again[128];
     ss_net *net;
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
     ss_model_free(m);
     ck_assert_int_eq(ss_net_run(net, 1, x, again), SS_OK);
     ck_assert_mem_eq(z, again, sizeof again);
@@ -195,8 +269,10 @@ START_TEST(only_what_is_needed_is_packed)
 {
     ss_model *m = model_of(16, SS_NORM_WEIGHT, 64, 96);
     ss_net *part, *whole;
-    ck_assert_int_eq(ss_net_open(&part, m, NULL, SS_CUT_INPUT, SS_CUT_BLOCK0 + 3, 1, NULL), SS_OK);
-    ck_assert_int_eq(ss_net_open(&whole, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&part, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_BLOCK0 + 3, 1, NULL),
+                     SS_OK);
+    ck_assert_int_eq(ss_net_open(&whole, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
     ck_assert_uint_lt(ss_net_memory(part), ss_net_memory(whole) / 3);
     ck_assert_uint_lt(ss_net_memory(whole), 5 * m->ntrainable + (1 << 20));
     ss_net_close(&part);
@@ -224,13 +300,13 @@ START_TEST(refusals)
     ss_model *m = model_of(16, SS_NORM_WEIGHT, 64, 96);
     ss_net *net;
     ss_err e;
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 4, 3, 1, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 4, 3, 1, &e), SS_EINVAL);
     ck_assert_ptr_null(net);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, -1, 3, 1, &e), SS_EINVAL);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 11, 1, &e), SS_EINVAL);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 3, 0, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, -1, 3, 1, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 0, 11, 1, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 0, 3, 0, &e), SS_EINVAL);
     strcpy(m->param[4].name, "other");
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 0, 10, 1, &e), SS_EUNFIT);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 0, 10, 1, &e), SS_EUNFIT);
     ck_assert_ptr_nonnull(strstr(e.text, "layer1.0.bn1.weight"));
     ss_model_free(m);
 }
@@ -245,7 +321,7 @@ START_TEST(allocation_fails)
             ss_net *net;
             ss_err e;
             fail_alloc_from(n, forever);
-            int rc = ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e);
+            int rc = ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e);
             if (!fail_alloc_done()) {
                 ck_assert_int_eq(rc, SS_OK);
                 ss_net_close(&net);
@@ -272,6 +348,8 @@ int main(void)
     tcase_add_loop_test(c, odd_sizes, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
     tcase_add_loop_test(c, batch_and_threads_change_no_bit, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
     tcase_add_loop_test(c, embedding_has_length_one, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
+    tcase_add_loop_test(c, weights_in_f16, 16, 17);
+    tcase_add_loop_test(c, weights_in_f16, 64, 65);
     tcase_add_test(c, model_is_not_needed_after_opening);
     tcase_add_test(c, only_what_is_needed_is_packed);
     tcase_add_test(c, same_cut_copies);

@@ -107,14 +107,14 @@ START_TEST(same_bits_as_from_memory)
     ck_assert_ptr_null(ss_model_values(m, "conv1.weight"));
     ck_assert_ptr_nonnull(ss_model_find(m, "conv1.weight"));
     ss_net *wide;
-    ck_assert_int_eq(ss_net_open(&wide, m, pool, 5, 6, 2, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&wide, m, pool, SS_WEIGHTS_F32, 5, 6, 2, &e), SS_OK);
     for (int from = SS_CUT_EMBEDDING; from >= SS_CUT_INPUT; from--)
         for (int until = from; until <= SS_CUT_EMBEDDING; until++) {
             ss_net *a, *b;
             size_t n = volume(c, until);
             float *x = noise(volume(c, from)), *y = malloc(n * sizeof *y), *z = malloc(n * sizeof *z);
-            ck_assert_int_eq(ss_net_open(&a, whole, NULL, from, until, 1, &e), SS_OK);
-            ck_assert_msg(ss_net_open(&b, m, until % 2 ? pool : NULL, from, until, 1, &e) == SS_OK, "%s",
+            ck_assert_int_eq(ss_net_open(&a, whole, NULL, SS_WEIGHTS_F32, from, until, 1, &e), SS_OK);
+            ck_assert_msg(ss_net_open(&b, m, until % 2 ? pool : NULL, SS_WEIGHTS_F32, from, until, 1, &e) == SS_OK, "%s",
                           e.text);
             ck_assert_int_eq(ss_net_run(a, 1, x, y), SS_OK);
             ck_assert_int_eq(ss_net_run(b, 1, x, z), SS_OK);
@@ -130,7 +130,7 @@ START_TEST(same_bits_as_from_memory)
         }
     /* What was made ready bit by bit is no larger than what is made ready at once, but for alignment. */
     ss_net *at_once;
-    ck_assert_int_eq(ss_net_open(&at_once, m, pool, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&at_once, m, pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e), SS_OK);
     ck_assert_uint_eq(ss_net_memory(wide), ss_net_memory(at_once));
     ss_net_close(&at_once);
     ss_net_close(&wide);
@@ -152,7 +152,7 @@ START_TEST(what_is_not_ready_does_not_run)
     ss_model *m = saved(SS_NORM_WEIGHT);
     ss_net *net;
     static float x[1 << 16], y[1 << 16];
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 2, 4, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 2, 4, 1, NULL), SS_OK);
     ck_assert_int_eq(ss_net_run_between(net, 2, 3, 1, x, y), SS_OK);
     ck_assert_int_eq(ss_net_run_between(net, 3, 3, 1, x, y), SS_OK);
     ck_assert_int_eq(ss_net_run_between(net, 1, 4, 1, x, y), SS_EINVAL);
@@ -196,7 +196,7 @@ static void check_damage(const ss_model *whole, int damaged, uint64_t byte)
         for (int side = 0; side < 2; side++) {
             int from = side ? cut : SS_CUT_INPUT, until = side ? SS_CUT_EMBEDDING : cut;
             bool needed = from <= first && last <= until;
-            int rc = ss_net_open(&net, m, NULL, from, until, 1, &e);
+            int rc = ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, from, until, 1, &e);
             ck_assert_msg(rc == (needed ? SS_EDAMAGED : SS_OK), "%s from %d to %d: %d", p->name, from, until,
                           rc);
             if (needed)
@@ -237,7 +237,7 @@ START_TEST(a_file_that_changes_while_it_is_open)
     char *p = slurp("m", &n);
     /* replaced by name: what was opened is read on */
     ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, 2, 1, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 2, 1, &e), SS_OK);
     spill("new", p, n / 2);
     ck_assert_int_eq(rename("new", "m"), 0);
     ck_assert_int_eq(ss_net_widen(net, m, SS_CUT_INPUT, 3, &e), SS_OK);
@@ -247,7 +247,7 @@ START_TEST(a_file_that_changes_while_it_is_open)
     /* cut off in place: an error, and what is ready stays so */
     spill("m", p, n);
     ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, 3, 1, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 3, 1, &e), SS_OK);
     ck_assert_int_eq(truncate("m", (off_t)n / 2), 0);
     ck_assert_int_eq(ss_net_widen(net, m, 3, SS_CUT_EMBEDDING, &e), SS_ETRUNC);
     ck_assert_ptr_nonnull(strstr(e.text, "'m'"));
@@ -263,7 +263,7 @@ START_TEST(a_file_that_changes_while_it_is_open)
     ck_assert_int_eq(ss_model_save(whole, "other", &e), SS_OK);
     char *q = slurp("other", &n);
     spill("m", q, n);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, 5, 8, 1, &e), SS_EDAMAGED);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, 5, 8, 1, &e), SS_EDAMAGED);
     ck_assert_ptr_null(net);
     ss_model_free(m);
     free(p);
@@ -306,9 +306,9 @@ START_TEST(not_finite)
              p->name);
     ck_assert_str_eq(e.text, text);
     ck_assert_int_eq(ss_model_open(&m, "wild", &e), SS_OK);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e), SS_EUNFIT);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e), SS_EUNFIT);
     ck_assert_str_eq(e.text, text);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, 4, 1, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 4, 1, &e), SS_OK);
     ss_net_close(&net);
     ss_model_free(m);
     ss_st_close(&s);
@@ -344,7 +344,7 @@ START_TEST(old_files)
     ck_assert_mem_eq(m->value, whole->value, m->nvalue * sizeof *m->value);
     ss_model_free(m);
     ck_assert_int_eq(ss_model_open(&m, "old", &e), SS_OK);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_CUT_INPUT, 4, 1, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 4, 1, &e), SS_OK);
     /* changed behind the check */
     flip("old", n - 1);
     ck_assert_int_eq(ss_net_widen(net, m, 4, SS_CUT_EMBEDDING, &e), SS_EDAMAGED);
@@ -374,7 +374,7 @@ START_TEST(failing_calls_and_allocations)
                 fail_alloc_from(n, false);
             int rc = ss_model_open(&m, "m", &e);
             if (rc == SS_OK)
-                rc = ss_net_open(&net, m, NULL, SS_CUT_INPUT, 3, 1, &e);
+                rc = ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 3, 1, &e);
             bool failed = kind ? fail_call_done() : fail_alloc_done();
             ck_assert_int_eq(rc, !failed ? SS_OK : kind ? SS_EIO : SS_ENOMEM);
             ss_net_close(&net);
