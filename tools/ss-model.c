@@ -37,8 +37,7 @@ static const tool_option options[] = {
     {"dim", 0, OPT_INT, &opt_dim, 2, 4096, "N", "size of the embedding", NULL},
     {"input-mean", 0, OPT_REAL, &opt_mean, -1e6, 1e6, "X", "subtracted from the features", NULL},
     {"input-scale", 0, OPT_REAL, &opt_scale, 1e-6, 1e6, "X", "then multiplied", NULL},
-    {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|mse", "quantise: how ranges are chosen",
-     NULL},
+    {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|mse", "quantise: how ranges are chosen", NULL},
     {"layers", 0, OPT_FLAG, &opt_layers, 0, 0, NULL, "info: the layers too", NULL},
     {"force", 'f', OPT_FLAG, &tool_set.force, 0, 0, NULL, "replace a file that exists", NULL},
     {0},
@@ -214,7 +213,8 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
     }
     if (!opt_layers)
         return;
-    printf("\n%-21s %-6s %-14s %-14s %9s %11s\n", "layer", "kernel", "input", "output", "params", "MACs");
+    printf("\n%-21s %-6s %-14s %-14s %9s %11s %-9s %10s\n", "layer", "kernel", "input", "output", "params",
+           "MACs", "method", "bytes");
     for (int i = 0; i <= l->nunit; i++) {
         char name[64], kernel[16], in[48], out[48];
         ss_conv v;
@@ -223,7 +223,8 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
         snprintf(kernel, sizeof kernel, "%dx%d/%d", v.kh, v.kw, v.stride);
         snprintf(in, sizeof in, "%dx%dx%d", v.cin, v.h, v.w);
         snprintf(out, sizeof out, "%dx%dx%d", v.cout, v.oh, v.ow);
-        printf("%-21s %-6s %-14s %-14s %9" PRIu64 " %11" PRIu64 "\n", name, kernel, in, out, params, macs);
+        printf("%-21s %-6s %-14s %-14s %9" PRIu64 " %11" PRIu64 " %-9s %10zu\n", name, kernel, in, out,
+               params, macs, ss_conv_algo_name(v.algo), ss_conv_packed(&v));
     }
 }
 
@@ -313,6 +314,8 @@ static int print_json(const ss_model *m, const ss_layers *l, const char *path, o
         shape(r, "output", (int[]){v.cout, v.oh, v.ow}, 3);
         number(r, "parameters", params);
         number(r, "macs", macs);
+        cJSON_AddStringToObject(r, "method", ss_conv_algo_name(v.algo));
+        number(r, "packed_bytes", ss_conv_packed(&v));
         cJSON_AddItemToArray(layers, r);
     }
     char *text = o ? ss_json_print(o) : NULL;
