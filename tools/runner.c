@@ -51,12 +51,15 @@ static struct runner {
 typedef struct taken {
     ss_model *model;
     ss_mixture *mixture;
-    ss_net *net; /* NULL when no cut is known yet */
+    ss_net *net; /* NULL when no cut is known yet; so is the other */
+    ss_net_i8 *net_i8;
+    int from, until; /* of net_i8 */
 } taken;
 
 static void drop(taken *t)
 {
     ss_net_close(&t->net);
+    ss_net_i8_close(&t->net_i8);
     ss_mixture_free(t->mixture);
     ss_model_free(t->model);
     *t = (taken){0};
@@ -64,7 +67,7 @@ static void drop(taken *t)
 
 static int open_one(const char *path, int from, int until, taken *t, ss_err *e)
 {
-    *t = (taken){0};
+    *t = (taken){.from = from, .until = until};
     int rc = ss_model_open(&t->model, path, e);
     const ss_model *m = t->model;
     if (rc == SS_OK && m->mixture) {
@@ -77,13 +80,12 @@ static int open_one(const char *path, int from, int until, taken *t, ss_err *e)
     }
     if (rc == SS_OK && u.int8 && (rc = ss_quant_check(m, e)) < 0)
         ss_err_prefix(e, "'%s'", path);
-    if (rc == SS_OK && u.int8)
-        rc = ss_model_fill(t->model, e);
     if (rc == SS_OK && u.frontend_hash[0] && m->frontend_hash[0] && strcmp(u.frontend_hash, m->frontend_hash))
         rc = ss_err_set(e, SS_EUNFIT, "model '%s' is made for features of hash %s, the stream has %s", path,
                         m->frontend_hash, u.frontend_hash);
-    if (rc == SS_OK && from < until && !u.int8)
-        rc = ss_net_open(&t->net, m, u.pool, u.weights, from, until, u.set->batch, e);
+    if (rc == SS_OK && from < until)
+        rc = u.int8 ? ss_net_i8_open(&t->net_i8, m, u.pool, from, until, u.set->batch, e)
+                    : ss_net_open(&t->net, m, u.pool, u.weights, from, until, u.set->batch, e);
     if (rc < 0)
         drop(t);
     return rc;
@@ -121,6 +123,7 @@ static void take_up(const taken *t)
     ss_mixture_free(u.mixture);
     ss_model_free(u.model);
     u.net = t->net;
+    u.net_i8[t->from][t->until] = t->net_i8;
     u.mixture = t->mixture;
     u.model = t->model;
     u.used = false;
@@ -134,12 +137,19 @@ static bool same_architecture(const ss_model *a, const ss_model *b)
     return !strcmp(x, y);
 }
 
+static int open_i8(ss_err *e)
+{
+    ss_net_i8 **net = &u.net_i8[u.from][u.until];
+    return *net ? SS_OK : ss_net_i8_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
+}
+
 /* The network for what waits. Before the first record of a model, damage in it is met as load does. */
 static int be_ready(ss_err *e)
 {
     taken t;
-    int rc = u.net ? ss_net_widen(u.net, u.model, u.from, u.until, e)
-                   : ss_net_open(&u.net, u.model, u.pool, u.weights, u.from, u.until, u.set->batch, e);
+    int rc = u.int8  ? open_i8(e)
+             : u.net ? ss_net_widen(u.net, u.model, u.from, u.until, e)
+                     : ss_net_open(&u.net, u.model, u.pool, u.weights, u.from, u.until, u.set->batch, e);
     if (u.used || (rc != SS_EDAMAGED && rc != SS_ETRUNC && rc != SS_EIO))
         return rc;
     rc = load(u.from, u.until, &t, e);
@@ -276,11 +286,10 @@ static int run_int8(int n, int dtype, ss_err *e)
 {
     ss_net_i8 **net = &u.net_i8[u.from][u.until];
     size_t count = (size_t)n * u.volume[u.from];
-    if (!*net) {
-        int rc = ss_net_i8_open(net, u.model, u.pool, u.from, u.until, u.set->batch, e);
-        if (rc < 0)
-            return rc;
-    }
+    int rc = be_ready(e);
+    if (rc < 0)
+        return rc;
+    u.used |= u.from < u.until;
     const void *in = u.in;
     if (u.in_dtype == SS_DTYPE_U8 && u.in_scale != ss_net_i8_scale(u.model, u.from)) {
         /* The model was replaced since. u.out has room, and is written to when it has been read. */
@@ -288,7 +297,7 @@ static int run_int8(int n, int dtype, ss_err *e)
         if (!x)
             return ss_err_set(e, SS_ENOMEM, "no memory for %d records", n);
         ss_f32_from_u8(count, u.in_scale, in, x);
-        int rc = ss_net_i8_run(*net, n, SS_DTYPE_F32, x, dtype, u.out);
+        rc = ss_net_i8_run(*net, n, SS_DTYPE_F32, x, dtype, u.out);
         ss_free(x);
         return rc;
     }

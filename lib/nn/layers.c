@@ -195,34 +195,6 @@ void ss_unit_fold(const ss_layers *l, const ss_model *m, int unit, float *w, flo
                       row_rstd);
 }
 
-int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind)
-{
-    size_t rows = (size_t)c->cout;
-    r->behind = behind;
-    r->packed = ss_alloc(ss_conv_packed(c), 1);
-    if (behind == SS_BEHIND_NOTHING)
-        r->bias = ss_alloc(rows, sizeof(float));
-    else {
-        r->scale = ss_alloc(rows, sizeof(float));
-        r->shift = ss_alloc(rows, sizeof(float));
-    }
-    return r->packed && (r->bias || (r->scale && r->shift)) ? SS_OK : SS_ENOMEM;
-}
-
-size_t ss_ready_bytes(const ss_conv *c, ss_behind behind)
-{
-    return ss_conv_packed(c) + (behind == SS_BEHIND_NOTHING ? 1 : 2) * (size_t)c->cout * sizeof(float);
-}
-
-void ss_ready_free(ss_ready *r)
-{
-    ss_free(r->packed);
-    ss_free(r->bias);
-    ss_free(r->scale);
-    ss_free(r->shift);
-    memset(r, 0, sizeof *r);
-}
-
 void ss_unit_forward(const ss_unit *u, const ss_ready *r, ss_pool *pool, int n, const float *x,
                      const float *add, float *y, float *raw, float *stat, float *work)
 {

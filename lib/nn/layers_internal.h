@@ -85,11 +85,6 @@ typedef struct ss_unit_rows {
 void ss_unit_fold_rows(const ss_layers *l, int unit, const ss_unit_rows *r, int first, int n,
                        const float *from, float *w, float *bias, float *row_mean, float *row_rstd);
 
-/** Room for a unit, to be filled; release with ss_ready_free also after SS_ENOMEM. */
-int ss_ready_alloc(ss_ready *r, const ss_conv *c, ss_behind behind);
-void ss_ready_free(ss_ready *r);
-size_t ss_ready_bytes(const ss_conv *c, ss_behind behind);
-
 /**
  * y = unit(x), channels-last; add (NULL or as y, may be y) before the ReLU.
  *   raw    [n][oh][ow][cout] gets the output of the bare convolution; not touched when folded

@@ -25,9 +25,15 @@ typedef struct ss_model_seen {
  */
 int ss_model_rows(const ss_model *m, const ss_param *p, size_t first, size_t n, float *to,
                   ss_model_seen *seen, ss_err *e);
+/**
+ * The same, but no copy of values that are in memory: *at is where they are, there or in `room`. SS_OK in the
+ * first case.
+ */
+int ss_model_part(const ss_model *m, const ss_param *p, size_t first, size_t n, float *room, const float **at,
+                  ss_model_seen *seen, ss_err *e);
 /** Of a stretch and the next, n floats long, that of both. */
 ss_model_seen ss_model_seen_join(ss_model_seen a, ss_model_seen b, size_t n);
-/** All of it was read: SS_EDAMAGED, SS_EUNFIT when it is not finite. */
+/** All of it was read: SS_EDAMAGED, SS_EUNFIT when it is not finite. SS_OK of values in memory. */
 int ss_model_expect(const ss_model *m, const ss_param *p, const ss_model_seen *seen, ss_err *e);
 
 /** ss_model_load and ss_model_import behind the opening of the file and the check of its header. */

@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 #include "kernels/int8.h"
-#include "nn/layers_internal.h"
+#include "nn/pack_internal.h"
 #include "nn/quant.h"
 
 /*
@@ -49,7 +49,8 @@ struct ss_net_i8 {
     float scale[SS_I8_TENSORS];
     ss_image input, stem; /* of the stem's images */
     unit_i8 unit[SS_UNITS];
-    ss_ready fc;
+    ss_ready fc; /* in its block */
+    float *fc_block;
     size_t part_work, bytes;
     lane *lane;
 };
@@ -87,32 +88,71 @@ static void unit_scales(const ss_net_i8 *n, const ss_calibration *c, int i, floa
         }
 }
 
-/* w, row and q: room for the largest unit's weights and rows. */
-static int prepare_unit(ss_net_i8 *n, const ss_model *m, int i, float *w, float *row, int8_t *q)
+/* Room for the weights of some output channels, for what the largest unit has of one value each, and for its
+ * numbers. */
+typedef struct preparing {
+    float *w, *row;
+    int8_t *q;
+} preparing;
+
+enum { PANEL = 16 };
+
+/* Folded, and rounded to the numbers of each channel, while they are in the cache. */
+static int quantise(ss_net_i8 *n, const ss_model *m, int i, const preparing *p, float in, float out,
+                    ss_err *e)
 {
     const ss_unit *u = &n->layers.unit[i];
     unit_i8 *to = &n->unit[i];
-    const ss_conv *c = &u->conv;
-    size_t cout = (size_t)c->cout, len = (size_t)c->cin * (size_t)c->kh * (size_t)c->kw;
+    size_t cout = (size_t)u->conv.cout, len = u->weight->count / cout;
+    ss_unit_rows rows = {0};
+    ss_model_seen all = {0}, seen;
+    int rc = ss_unit_vectors(&n->layers, m, i, p->row, &rows, e);
+    for (size_t first = 0; first < cout && rc == SS_OK; first += PANEL) {
+        size_t some = cout - first < PANEL ? cout - first : PANEL;
+        const float *from;
+        rc = ss_model_part(m, u->weight, first, some, p->w, &from, &seen, e);
+        if (rc < 0)
+            break;
+        all = first ? ss_model_seen_join(all, seen, some * len) : seen;
+        ss_unit_fold_rows(&n->layers, i, &rows, (int)first, (int)some, from, p->w, to->bias,
+                          p->row + 4 * cout, p->row + 5 * cout);
+        for (size_t o = 0; o < some; o++) {
+            float top = ss_max_abs(len, p->w + o * len), step = top / 127;
+            if (!(step > 1e-37f))
+                step = 1e-37f;
+            ss_i8_from_f32(len, step, p->w + o * len, p->q + (first + o) * len);
+            to->scale[first + o] = step * in / out;
+        }
+    }
+    return rc < 0 ? rc : ss_model_expect(m, u->weight, &all, e);
+}
+
+static int no_memory(const ss_net_i8 *n, ss_err *e)
+{
+    return ss_err_set(e, SS_ENOMEM, "cannot allocate a network in int8 from cut '%s' to cut '%s'",
+                      ss_cut_name(n->from), ss_cut_name(n->until));
+}
+
+static int prepare_unit(ss_net_i8 *n, const ss_model *m, int i, const preparing *p, ss_err *e)
+{
+    unit_i8 *to = &n->unit[i];
+    const ss_conv *c = &n->layers.unit[i].conv;
+    size_t cout = (size_t)c->cout;
     float in, out;
     if (ss_i8_conv_init(&to->conv, c, i ? 1 : c->pad, 1) < 0)
-        return SS_EUNFIT;
-    to->packed = room(n, ss_i8_conv_packed(c), 1);
+        return ss_err_set(e, SS_EUNFIT, "layers that int8 does not take");
+    n->bytes += ss_i8_conv_packed(c);
+    to->packed = ss_alloc_whole(ss_i8_conv_packed(c), 1);
     to->shift = room(n, cout, sizeof *to->shift);
     to->scale = room(n, cout, sizeof *to->scale);
     to->bias = room(n, cout, sizeof *to->bias);
     if (!to->packed || !to->shift || !to->scale || !to->bias)
-        return SS_ENOMEM;
+        return no_memory(n, e);
     unit_scales(n, &m->calibration, i, &in, &out);
-    ss_unit_fold(&n->layers, m, i, w, to->bias, row, row + cout);
-    for (size_t o = 0; o < cout; o++) {
-        float top = ss_max_abs(len, w + o * len), step = top / 127;
-        if (!(step > 1e-37f))
-            step = 1e-37f;
-        ss_i8_from_f32(len, step, w + o * len, q + o * len);
-        to->scale[o] = step * in / out;
-    }
-    ss_i8_conv_pack(c, q, to->packed, to->shift);
+    int rc = quantise(n, m, i, p, in, out, e);
+    if (rc < 0)
+        return rc;
+    ss_i8_conv_pack(c, p->q, to->packed, to->shift);
     for (size_t o = 0; o < cout; o++) {
         to->bias[o] /= out;
         if (i == 0) /* what the input's zero point adds to every sum */
@@ -180,32 +220,49 @@ static int prepare_lanes(ss_net_i8 *n, int first, int last)
     return SS_OK;
 }
 
-static int prepare(ss_net_i8 *n, const ss_model *m)
+static int prepare_fc(ss_net_i8 *n, const ss_model *m, ss_err *e)
+{
+    ss_packer *packer;
+    ss_unit_set set = {false};
+    size_t floats;
+    set[n->layers.nunit] = true;
+    int rc = ss_packer_open(&packer, &n->layers, NULL, SS_BEHIND_NOTHING, set, e);
+    if (rc == SS_OK &&
+        ss_pack_place(&n->layers, SS_BEHIND_NOTHING, set, NULL, &n->fc, &n->fc_block, &floats) < 0)
+        rc = no_memory(n, e);
+    if (rc == SS_OK) {
+        n->bytes += floats * sizeof(float);
+        rc = ss_packer_run(packer, m, NULL, &n->fc, e);
+    }
+    ss_packer_close(&packer);
+    return rc;
+}
+
+static int prepare(ss_net_i8 *n, const ss_model *m, ss_err *e)
 {
     const ss_layers *l = &n->layers;
     int first, last, rc = SS_OK;
+    size_t most = 0, row = 0;
     ss_layers_range(l, n->from, n->until, &first, &last);
-    size_t most = ss_layers_weight_max(l);
-    float *w = ss_alloc(most, sizeof(float)), *row = ss_alloc(2 * (size_t)l->fc.cin, sizeof(float));
-    int8_t *q = ss_alloc(most, 1);
-    n->lane = ss_zalloc((size_t)n->lanes, sizeof *n->lane);
-    if (!w || !row || !q || !n->lane)
-        rc = SS_ENOMEM;
-    for (int i = first; i < last && rc == SS_OK; i++)
-        rc = prepare_unit(n, m, i, w, row, q);
-    if (rc == SS_OK && n->until == SS_CUT_EMBEDDING && n->from < n->until) {
-        rc = ss_ready_alloc(&n->fc, &l->fc, SS_BEHIND_NOTHING);
-        n->bytes += ss_ready_bytes(&l->fc, SS_BEHIND_NOTHING);
-        if (rc == SS_OK) {
-            ss_conv_pack(&l->fc, m->value + l->fc_weight->offset, n->fc.packed);
-            memcpy(n->fc.bias, m->value + l->fc_bias->offset, (size_t)l->fc.cout * sizeof(float));
-        }
+    for (int i = first; i < last; i++) {
+        const ss_param *w = l->unit[i].weight;
+        most = larger(most, w->count);
+        row = larger(row, w->count / w->dim[0]);
     }
-    if (rc == SS_OK)
-        rc = prepare_lanes(n, first, last);
-    ss_free(w);
-    ss_free(row);
-    ss_free(q);
+    const preparing p = {ss_alloc_whole(PANEL * row, sizeof(float)),
+                         ss_alloc(6 * (size_t)l->fc.cin, sizeof(float)), ss_alloc_whole(most, 1)};
+    n->lane = ss_zalloc((size_t)n->lanes, sizeof *n->lane);
+    if (!p.w || !p.row || !p.q || !n->lane)
+        rc = no_memory(n, e);
+    for (int i = first; i < last && rc == SS_OK; i++)
+        rc = prepare_unit(n, m, i, &p, e);
+    if (rc == SS_OK && n->until == SS_CUT_EMBEDDING && n->from < n->until)
+        rc = prepare_fc(n, m, e);
+    if (rc == SS_OK && prepare_lanes(n, first, last) < 0)
+        rc = no_memory(n, e);
+    ss_free(p.w);
+    ss_free(p.row);
+    ss_free(p.q);
     return rc;
 }
 
@@ -241,10 +298,7 @@ int ss_net_i8_open(ss_net_i8 **to, const ss_model *m, ss_pool *pool, int from, i
         n->input_zero = c->input_zero;
         n->input_a = m->config.input_scale / c->input_step;
         n->input_b = (float)c->input_zero - m->config.input_mean * n->input_a;
-        rc = prepare(n, m);
-        if (rc < 0)
-            ss_err_set(e, rc, "cannot allocate a network in int8 from cut '%s' to cut '%s'",
-                       ss_cut_name(from), ss_cut_name(until));
+        rc = prepare(n, m, e);
     }
     if (rc < 0)
         ss_net_i8_close(&n);
@@ -268,7 +322,7 @@ void ss_net_i8_close(ss_net_i8 **net)
         ss_free(n->unit[i].scale);
         ss_free(n->unit[i].bias);
     }
-    ss_ready_free(&n->fc);
+    ss_free(n->fc_block);
     for (int i = 0; i < n->lanes && n->lane; i++) {
         lane *s = &n->lane[i];
         void *all[] = {s->input, s->stem, s->a, s->b,    s->shortcut, s->wire,

@@ -21,7 +21,7 @@ typedef struct ss_net_i8 ss_net_i8;
 
 /**
  * As ss_net_open. SS_EUNFIT: a model without calibration, with one that was made for other weights (an older
- * generation), or with group norm.
+ * generation), or with group norm; else as ss_net_open, values that are in the model's file among them.
  */
 int ss_net_i8_open(ss_net_i8 **n, const ss_model *m, ss_pool *pool, int from, int until, int max_batch,
                    ss_err *e);

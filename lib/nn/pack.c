@@ -206,11 +206,9 @@ static void run_task(void *arg, int i, int thread)
     const ss_conv *c = conv_of(p->l, t->unit);
     const int first = t->first;
     float *w = p->panel + (size_t)thread * p->panel_each;
-    const float *from = w;
+    const float *from;
     ss_err e;
-    if (p->m->value) {
-        from = p->m->value + weight->offset + (size_t)first * row_of(weight);
-    } else if (ss_model_rows(p->m, weight, (size_t)first, (size_t)t->rows, w, &p->seen[i], &e) < 0) {
+    if (ss_model_part(p->m, weight, (size_t)first, (size_t)t->rows, w, &from, &p->seen[i], &e) < 0) {
         fail(p, i, thread, &e);
         return;
     }
@@ -237,17 +235,23 @@ static void run_task(void *arg, int i, int thread)
         r->scale[o] = v->gain[o] * p->row_rstd[t->unit][o];
 }
 
-/* A parameter of one value a channel: where it lies, or read to `room`. */
-static int vector(const ss_packer *p, const ss_param *v, float *room, const float **at, ss_err *e)
+static int vector(const ss_model *m, const ss_param *p, float *room, const float **at, ss_err *e)
 {
     ss_model_seen seen;
-    if (!v || p->m->value) {
-        *at = v ? p->m->value + v->offset : NULL;
-        return SS_OK;
-    }
-    *at = room;
-    int rc = ss_model_rows(p->m, v, 0, v->dim[0], room, &seen, e);
-    return rc < 0 ? rc : ss_model_expect(p->m, v, &seen, e);
+    int rc = ss_model_part(m, p, 0, p->dim[0], room, at, &seen, e);
+    return rc < 0 ? rc : ss_model_expect(m, p, &seen, e);
+}
+
+int ss_unit_vectors(const ss_layers *l, const ss_model *m, int unit, float *room, ss_unit_rows *r, ss_err *e)
+{
+    const ss_unit *u = &l->unit[unit];
+    const ss_param *param[4] = {u->gain, u->bias, u->mean, u->var};
+    const float **at[4] = {&r->gain, &r->bias, &r->mean, &r->var};
+    int rc = SS_OK;
+    for (int i = 0; i < 4 && rc == SS_OK; i++)
+        if (param[i])
+            rc = vector(m, param[i], room + (size_t)i * (size_t)u->conv.cout, at[i], e);
+    return rc;
 }
 
 static int vectors(ss_packer *p, int unit, ss_err *e)
@@ -258,17 +262,13 @@ static int vectors(ss_packer *p, int unit, ss_err *e)
     int rc = SS_OK;
     if (unit == l->nunit) {
         const float *bias;
-        rc = vector(p, l->fc_bias, room, &bias, e);
+        rc = vector(p->m, l->fc_bias, room, &bias, e);
         if (rc == SS_OK)
             memcpy(p->fc->bias, bias, cout * sizeof(float));
         return rc;
     }
-    const ss_unit *u = &l->unit[unit];
     ss_unit_rows *r = &p->rows[unit];
-    const ss_param *param[4] = {u->gain, u->bias, u->mean, u->var};
-    const float **at[4] = {&r->gain, &r->bias, &r->mean, &r->var};
-    for (int i = 0; i < 4 && rc == SS_OK; i++)
-        rc = vector(p, param[i], room + (size_t)i * cout, at[i], e);
+    rc = ss_unit_vectors(l, p->m, unit, room, r, e);
     if (rc == SS_OK && p->behind == SS_BEHIND_GROUP) {
         memcpy(p->unit[unit].scale, r->gain, cout * sizeof(float));
         memcpy(p->unit[unit].shift, r->bias, cout * sizeof(float));

@@ -8,6 +8,13 @@
 #define SS_NN_PACK_INTERNAL_H
 
 #include "layers_internal.h"
+#include "model_internal.h"
+
+/**
+ * Gain, bias and statistics of a unit: where the model has them, or read from its file to `room` [4][cout]
+ * and verified. Errors: those of ss_model_fill.
+ */
+int ss_unit_vectors(const ss_layers *l, const ss_model *m, int unit, float *room, ss_unit_rows *r, ss_err *e);
 
 /** A unit's number; fc has that behind the last unit. */
 typedef bool ss_unit_set[SS_UNITS + 1];

@@ -10,7 +10,10 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
+#include "nn/backprop.h"
 #include "nn/net.h"
+#include "nn/net_i8.h"
+#include "nn/quant.h"
 #include "unit.h"
 
 static char folder[64];
@@ -226,6 +229,102 @@ START_TEST(damage_where_it_is_needed)
 }
 END_TEST
 
+/* In eight bits, out of the file and out of memory. */
+START_TEST(int8)
+{
+    setup();
+    ss_model *whole = saved((ss_norm)_i), *m;
+    const ss_model_config *c = &whole->config;
+    const int cut = SS_CUT_BLOCK0 + 3;
+    ss_err e;
+    ss_quant *q;
+    float *x = noise(volume(c, SS_CUT_INPUT)), *y = malloc(volume(c, cut) * sizeof *y), z[2][18];
+    float *half = malloc(volume(c, cut) * sizeof *half);
+    ck_assert_int_eq(ss_quant_open(&q, whole, NULL, &e), SS_OK);
+    ss_quant_add(q, x);
+    ck_assert_int_eq(ss_quant_finish(q, SS_QUANT_MAX, whole, &e), SS_OK);
+    ss_quant_close(&q);
+    ck_assert_int_eq(ss_model_save(whole, "m", &e), SS_OK);
+    ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
+    for (int file = 0; file < 2; file++) {
+        ss_net_i8 *front, *tail;
+        const ss_model *from = file ? m : whole;
+        float *to = file ? half : y;
+        ck_assert_msg(ss_net_i8_open(&front, from, NULL, SS_CUT_INPUT, cut, 1, &e) == SS_OK, "%s", e.text);
+        ck_assert_msg(ss_net_i8_open(&tail, from, NULL, cut, SS_CUT_EMBEDDING, 1, &e) == SS_OK, "%s", e.text);
+        ck_assert_int_eq(ss_net_i8_run(front, 1, SS_DTYPE_F32, x, SS_DTYPE_F32, to), SS_OK);
+        ck_assert_int_eq(ss_net_i8_run(tail, 1, SS_DTYPE_F32, to, SS_DTYPE_F32, z[file]), SS_OK);
+        ss_net_i8_close(&front);
+        ss_net_i8_close(&tail);
+    }
+    ck_assert_mem_eq(y, half, volume(c, cut) * sizeof *y);
+    ck_assert_mem_eq(z[0], z[1], sizeof z[0]);
+    ss_model_free(m);
+    static const char *const hit[] = {"layer3.0.downsample.0.weight", "layer3.0.bn1.bias", "fc.weight",
+                                      "fc.bias"};
+    for (size_t i = 0; i < sizeof hit / sizeof *hit; i++) {
+        ss_st *s;
+        ss_net_i8 *net;
+        ck_assert_int_eq(ss_st_open(&s, "m", &e), SS_OK);
+        uint64_t at = ss_st_find(s, hit[i])->offset;
+        ss_st_close(&s);
+        flip("m", at);
+        ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
+        ck_assert_int_eq(ss_net_i8_open(&net, m, NULL, cut, SS_CUT_EMBEDDING, 1, &e), SS_EDAMAGED);
+        ck_assert_ptr_nonnull(strstr(e.text, hit[i]));
+        ck_assert_int_eq(ss_net_i8_open(&net, m, NULL, SS_CUT_INPUT, cut, 1, &e), SS_OK);
+        ss_net_i8_close(&net);
+        ss_model_free(m);
+        flip("m", at);
+    }
+    free(x);
+    free(y);
+    free(half);
+    ss_model_free(whole);
+    teardown();
+}
+END_TEST
+
+/* The values are wanted for the way back only. */
+START_TEST(training)
+{
+    setup();
+    ss_model *whole = saved((ss_norm)_i), *m;
+    ss_err e;
+    float *x = noise(2 * volume(&whole->config, SS_CUT_INPUT)), z[2][36], dz[36];
+    float *grad[2];
+    ss_backprop *b[2];
+    ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
+    ck_assert_int_eq(ss_backprop_open(&b[0], whole, NULL, SS_CUT_INPUT, 2, &e), SS_OK);
+    ck_assert_msg(ss_backprop_open(&b[1], m, NULL, SS_CUT_INPUT, 2, &e) == SS_OK, "%s", e.text);
+    for (int k = 0; k < 36; k++)
+        dz[k] = (float)(k % 5) - 2;
+    for (int k = 0; k < 2; k++) {
+        grad[k] = calloc(whole->ntrainable, sizeof(float));
+        ck_assert_int_eq(ss_backprop_forward(b[k], 2, x, z[k], 1), SS_OK);
+    }
+    ck_assert_mem_eq(z[0], z[1], sizeof z[0]);
+    ck_assert_int_eq(ss_backprop_backward(b[1], dz, grad[1], NULL), SS_EINVAL);
+    ck_assert_int_eq(ss_model_fill(m, &e), SS_OK);
+    for (int k = 0; k < 2; k++)
+        ck_assert_int_eq(ss_backprop_backward(b[k], dz, grad[k], NULL), SS_OK);
+    ck_assert_mem_eq(grad[0], grad[1], whole->ntrainable * sizeof(float));
+    for (int k = 0; k < 2; k++) {
+        ss_backprop_close(&b[k]);
+        free(grad[k]);
+    }
+    ss_model_free(m);
+    flip("m", 20000);
+    ck_assert_int_eq(ss_model_open(&m, "m", &e), SS_OK);
+    ck_assert_int_eq(ss_backprop_open(&b[0], m, NULL, SS_CUT_INPUT, 2, &e), SS_EDAMAGED);
+    ck_assert_ptr_null(b[0]);
+    ss_model_free(m);
+    free(x);
+    ss_model_free(whole);
+    teardown();
+}
+END_TEST
+
 START_TEST(a_file_that_changes_while_it_is_open)
 {
     setup();
@@ -396,6 +495,10 @@ int main(void)
     tcase_add_loop_test(c, same_bits_as_from_memory, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
     tcase_add_test(c, what_is_not_ready_does_not_run);
     tcase_add_loop_test(c, damage_where_it_is_needed, SS_NORM_BATCH, SS_NORM_GROUP + 1);
+    for (int i = SS_NORM_BATCH; i <= SS_NORM_WEIGHT;
+         i += SS_NORM_WEIGHT - SS_NORM_BATCH) /* group norm does not fold */
+        tcase_add_loop_test(c, int8, i, i + 1);
+    tcase_add_loop_test(c, training, SS_NORM_BATCH, SS_NORM_WEIGHT + 1);
     tcase_add_test(c, a_file_that_changes_while_it_is_open);
     tcase_add_test(c, not_finite);
     tcase_add_test(c, old_files);
