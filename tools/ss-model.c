@@ -214,7 +214,7 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
     if (!opt_layers)
         return;
     printf("\n%-21s %-6s %-14s %-14s %9s %11s %-9s %10s\n", "layer", "kernel", "input", "output", "params",
-           "MACs", "method", "bytes");
+           "MACs", "algorithm", "bytes");
     for (int i = 0; i <= l->nunit; i++) {
         char name[64], kernel[16], in[48], out[48];
         ss_conv v;
@@ -314,7 +314,7 @@ static int print_json(const ss_model *m, const ss_layers *l, const char *path, o
         shape(r, "output", (int[]){v.cout, v.oh, v.ow}, 3);
         number(r, "parameters", params);
         number(r, "macs", macs);
-        cJSON_AddStringToObject(r, "method", ss_conv_algo_name(v.algo));
+        cJSON_AddStringToObject(r, "algorithm", ss_conv_algo_name(v.algo));
         number(r, "packed_bytes", ss_conv_packed(&v));
         cJSON_AddItemToArray(layers, r);
     }

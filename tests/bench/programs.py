@@ -8,8 +8,9 @@ pipe that stays open, so that nothing a program does at its end is counted (ss-c
 byte). Programs in turns; minimum, median and largest of ROUNDS (default 15). --version beside it, from exec to exit, is
 what exec and linking cost.
 Peak: largest resident size (VmHWM) over 60 s of sound, MiB. Own: the part of it that is no program text and no library
-(RssAnon), looked at every 2 ms. Need: weights between the cuts, and the most that one layer reads, writes and adds
-for one window, in f32. Ratio: own, less what ss-cat has, to need.
+(RssAnon), looked at every 2 ms. Need: weights between the cuts in the form in which they are used, and the most that
+one layer reads, writes and adds for one window. Ratio: own, less what ss-cat has, to need. File: the same weights as the
+model's file has them, in f32; what need is above it is Winograd's share.
 """
 import json, os, re, statistics, subprocess, sys, tempfile, threading, time
 
@@ -102,15 +103,16 @@ def memory(command, stream):
 
 def need(model, begin, end):
     info = json.loads(subprocess.run(['ss-model', 'info', '--layers', '--json', model], stdout=subprocess.PIPE, check=True).stdout)
-    weights = most = 0
+    weights = file = most = 0
     for l in info['layers']:
         m = re.match(r'layer(\d)\.(\d)', l['layer'])
         at = 2 * int(m[1]) - 2 + int(m[2]) if m else 8 if l['layer'] == 'fc' else -1
         if begin <= at < end:
             size = lambda d: d[0] * d[1] * d[2]
-            weights += l['parameters']
+            weights += l['packed_bytes']
+            file += 4 * l['parameters']
             most = max(most, size(l['input']) + size(l['output']) * (2 if 'conv2' in l['layer'] else 1))
-    return (weights + most) * 4 / 1024
+    return (weights + 4 * most) / 1024, file / 1024
 
 times, links = {}, {}
 for i in range(rounds + 1):
@@ -122,10 +124,10 @@ for i in range(rounds + 1):
 held = {label: (memory(command, stream), cuts and need(*cuts)) for label, command, stream, cuts in rows('long')}
 none = held['ss-cat'][0][1]
 
-print(f'{"":34} {"ready, ms":^26} {"--version":>10} {"peak":>9} {"own":>8} {"need":>8} {"":>6}')
-print(f'{"program":34} {"min":>8} {"median":>8} {"max":>8} {"median":>10} {"MiB":>9} {"MiB":>8} {"MiB":>8} {"ratio":>6}')
+print(f'{"":34} {"ready, ms":^26} {"--version":>10} {"peak":>9} {"own":>8} {"need":>8} {"":>6} {"file":>8}')
+print(f'{"program":34} {"min":>8} {"median":>8} {"max":>8} {"median":>10} {"MiB":>9} {"MiB":>8} {"MiB":>8} {"ratio":>6} {"MiB":>8}')
 for label, ((peak, own), needed) in held.items():
     t = times.get(label)
     first = '%8.1f %8.1f %8.1f %10.1f' % (min(t), statistics.median(t), max(t), statistics.median(links[label])) if t else ' ' * 37
-    last = f'{needed / 1024:8.2f} {(own - none) / needed:6.2f}' if needed else ''
+    last = f'{needed[0] / 1024:8.2f} {(own - none) / needed[0]:6.2f} {needed[1] / 1024:8.2f}' if needed else ''
     print(f'{label:34} {first} {peak / 1024:9.1f} {own / 1024:8.1f} {last}'.rstrip())

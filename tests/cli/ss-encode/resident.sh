@@ -1,5 +1,5 @@
-# A program holds the weights between its cuts and the activations of a window, and 1.3 times that at most; what every
-# program holds that runs no network comes on top.
+# A program holds the weights between its cuts, in the form in which they are used, and the activations of a window, and
+# 1.3 times that at most; what every program holds that runs no network comes on top.
 . "$SS_SRC/tests/cli/lib.sh"
 need python3
 ! ldd "$(command -v ss-encode)" | grep -q asan || skip 'the sanitizer takes memory of its own'
@@ -37,9 +37,9 @@ def need(begin, end):
         at = 2 * int(m[1]) - 2 + int(m[2]) if m else 8 if l['layer'] == 'fc' else -1
         if begin <= at < end:
             size = lambda d: d[0] * d[1] * d[2]
-            weights += l['parameters']
+            weights += l['packed_bytes']
             most = max(most, size(l['input']) + size(l['output']) * (2 if 'conv2' in l['layer'] else 1))
-    return 4 * weights, 4 * most
+    return weights, 4 * most
 
 none = resident(['ss-cat', '--json'], 'features.sst')
 for command, stream, begin, end in ((['ss-encode', '--until=3'], 'features.sst', -1, 3), (['ss-finish'], 'cut.sst', 3, 9),
