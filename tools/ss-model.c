@@ -213,8 +213,8 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
     }
     if (!opt_layers)
         return;
-    printf("\n%-21s %-6s %-14s %-14s %9s %11s %-9s %10s\n", "layer", "kernel", "input", "output", "params",
-           "MACs", "algorithm", "bytes");
+    printf("\n%-21s %-6s %-11s %-11s %8s %10s %s\n", "layer", "kernel", "input", "output", "params", "MACs",
+           "tile");
     for (int i = 0; i <= l->nunit; i++) {
         char name[64], kernel[16], in[48], out[48];
         ss_conv v;
@@ -223,8 +223,9 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
         snprintf(kernel, sizeof kernel, "%dx%d/%d", v.kh, v.kw, v.stride);
         snprintf(in, sizeof in, "%dx%dx%d", v.cin, v.h, v.w);
         snprintf(out, sizeof out, "%dx%dx%d", v.cout, v.oh, v.ow);
-        printf("%-21s %-6s %-14s %-14s %9" PRIu64 " %11" PRIu64 " %-9s %10zu\n", name, kernel, in, out,
-               params, macs, ss_conv_algo_name(v.algo), ss_conv_packed(&v));
+        const char *tile = v.algo == SS_CONV_WINOGRAD4 ? "4x4" : v.algo == SS_CONV_WINOGRAD2 ? "2x2" : "-";
+        printf("%-21s %-6s %-11s %-11s %8" PRIu64 " %10" PRIu64 " %s\n", name, kernel, in, out, params, macs,
+               tile);
     }
 }
 

@@ -2,6 +2,7 @@
 # 1.3 times that at most; what every program holds that runs no network comes on top.
 . "$SS_SRC/tests/cli/lib.sh"
 need python3
+unset MALLOC_PERTURB_ # touches all that is allocated, used or not
 ! ldd "$(command -v ss-encode)" | grep -q asan || skip 'the sanitizer takes memory of its own'
 [ -r /proc/self/smaps ] || skip 'no /proc'
 ss-capture synth:1 --duration=3 --epoch=7 | ss-featurize >features.sst
