@@ -7,8 +7,10 @@
  * Order of summation. An output element of a forward (and of dx) is one chain of fused multiply-adds from 0
  * in the order of rows of the kernel, columns, channels, which depends on the layer's shape alone: the result
  * for a window is the same bits in any batch, with any number of threads, and at every instruction-set level.
- * Sums over the batch (dw, db, dscale, ...) are taken in an order fixed by shape and batch size, not by
- * threads. The definition is the plain C of scalar.c and elements.h. Weights must be finite.
+ * With Winograd's algorithm (ss_conv.algo) the same holds of what it does instead: tile by tile, transforms
+ * in a fixed order of operations and between them chains over the channels, at each point of its own. Sums
+ * over the batch (dw, db, dscale, ...) are taken in an order fixed by shape and batch size, not by threads.
+ * The definition is the plain C of scalar.c and elements.h. Weights must be finite.
  *
  * Ownership: all arrays belong to the caller; none may overlap another unless it is said. Any alignment of
  * a float is accepted; 64 bytes (ss_alloc) is fastest. `pool` may be NULL; one call at a time for each pool.
