@@ -28,13 +28,19 @@ bool ss_mul(size_t a, size_t b, size_t *out)
 
 static void *take(size_t count, size_t size, size_t align)
 {
-    size_t bytes, total;
-    if (!ss_mul(count, size, &bytes) || __builtin_add_overflow(bytes, LEAD + SS_ALIGN - 1, &total))
+    size_t bytes, total, asked;
+    if (!ss_mul(count, size, &bytes))
         return NULL;
-    total &= ~(size_t)(SS_ALIGN - 1);
+    if (bytes < MANY)
+        align = SS_ALIGN;
+    /* A size must be a multiple of its alignment; what is never touched behind the block takes no memory. */
+    if (__builtin_add_overflow(bytes, LEAD + align - 1, &asked))
+        return NULL;
+    asked &= ~(align - 1);
+    total = (bytes + LEAD + SS_ALIGN - 1) & ~(size_t)(SS_ALIGN - 1);
     size_t now = atomic_fetch_add(&held, total) + total;
     size_t limit = atomic_load(&cap);
-    char *p = limit && now > limit ? NULL : aligned_alloc(total < MANY ? SS_ALIGN : align, total);
+    char *p = limit && now > limit ? NULL : aligned_alloc(align, asked);
     if (!p) {
         atomic_fetch_sub(&held, total);
         return NULL;
