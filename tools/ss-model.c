@@ -24,7 +24,7 @@ static const char *opt_width = default_width, *opt_norm = default_norm;
 static int opt_mels, opt_frames, opt_dim;
 static double opt_mean, opt_scale;
 static bool opt_layers;
-static const char default_method[] = "mse";
+static const char default_method[] = "max";
 static const char *opt_method = default_method;
 static ss_model_config defaults;
 static double default_mean, default_scale;

@@ -1,16 +1,21 @@
 /*
- * The inner loop of convolution in eight bits, over a vector header (VL lanes, vf) and a dot header: a
- * register tile holds m pixels by some panels of 16 output channels. The file that includes this names the
- * tiles that fit its registers, and says for its level
+ * The inner loop of convolution in eight bits, over a vector header (VL lanes, vf) and what the file that
+ * includes this says for its level. A register tile holds m pixels by some panels of 16 output channels;
+ * sums are whole numbers, so any tile gives the same ones. Private.
  *
- *   XS            bytes of an activation in x: 1, or 2 at a wide level
- *   vs, va, vw    accumulator, activations of one pixel (4 inputs), weights (of 16 / ACCS outputs, 4 inputs
- * each) ACCS          accumulators of a panel SHIFTED       1 if activations are taken as x - 128 vszero,
- * va_load(x), vw_load(w, j) vdot(s, a, w)             s += a . w vs_float(s, j)            the sums of
- * outputs VL j .. VL j + VL - 1 of a panel, given its accumulators (with the shift, if SHIFTED, that
- * vs_float_shifted adds)
- *
- * Whole numbers: any tile gives the same sums. Private.
+ *   XS                    bytes of an activation in x: 1, or 2 at a wide level
+ *   vs, ACCS              an accumulator, and how many a panel takes; vszero
+ *   va, va_load(x)        4 inputs of a pixel
+ *   vw, vw_load(w, j)     their weights to the outputs of accumulator j
+ *   vdot(s, a, w)         s += a . w
+ *   VDOT2(s, a, w, b, v)  two of these in one; or not defined
+ *   VDOT_LANE(s, a, u, w) a of 16 inputs (va16, va16_load), inputs 4 u .. 4 u + 3 meet w; or not defined
+ *   vshift, vshift_load   128 times the sum of the weights, if activations are taken as x - 128; else empty
+ *   vs_float(s, j, shift) outputs VL j .. VL j + VL - 1 of a panel, from its accumulators
+ *   VSTORE_WHOLE          as in elements_i8.h; or not defined
+ *   I8_TILES_1, _2, _4    for a group of 1, 2, 4 panels: X(pixels, panels, steps taken together)
+ *   I8_TILES_ALL          each of them once
+ *   I8_TILES_EVEN         those that have a form for the stem; or not defined
  */
 #ifndef SS_KERNELS_TILES_I8_H
 #define SS_KERNELS_TILES_I8_H
@@ -41,6 +46,24 @@ ALWAYS_INLINE void i8_steps(int m, int panels, int steps, const uint8_t *const *
                 acc[i][j] =
                     VDOT2(acc[i][j], va_load(x[i] + at * XS), one, va_load(x[i] + (at + 4) * XS), two);
         }
+        return;
+    }
+#endif
+#ifdef VDOT_LANE
+    if (steps == 4) { /* sixteen inputs of a pixel in one load */
+        va16 a[I8_MOST_PIXELS];
+#pragma GCC unroll 32
+        for (int i = 0; i < m; i++)
+            a[i] = va16_load(x[i] + at * XS);
+#pragma GCC unroll 4
+        for (int u = 0; u < 4; u++)
+#pragma GCC unroll 8
+            for (int j = 0; j < panels * ACCS; j++) {
+                vw one = vw_load(w + (size_t)(j / ACCS) * panel_stride + u * 4 * SS_PANEL, j % ACCS);
+#pragma GCC unroll 32
+                for (int i = 0; i < m; i++)
+                    acc[i][j] = VDOT_LANE(acc[i][j], a[i], u, one);
+            }
         return;
     }
 #endif

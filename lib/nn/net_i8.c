@@ -20,6 +20,7 @@
 #define PIECE       8                 /* most windows that go through the layers together */
 #define PIECE_BYTES ((size_t)1 << 20) /* of their largest tensor between blocks: it stays in the cache */
 #define STEPS       (SS_UNITS + 4)
+#define MOST_GROUP  9    /* taps whose sum is kept */
 #define LOOKS       4000 /* at what others do, before the processor is offered to them */
 
 typedef struct unit_i8 {
@@ -88,6 +89,46 @@ static void unit_scales(const ss_net_i8 *n, const ss_calibration *c, int i, floa
         }
 }
 
+/* To nearest even, for |v| < 2^22: adding 1.5 * 2^23 leaves no place for a fraction. */
+static inline float whole(float v)
+{
+    return v + 12582912.0f - 12582912.0f;
+}
+
+/*
+ * Weights in steps, w [len] within +-127, rounded so that their sums are kept: over the taps of each input
+ * channel (in the stem, over each row of the kernel), what is left going on to the next. Images are smooth
+ * and have no value below 0, so an error that cancels between neighbours is seen little and one in the sum is
+ * seen whole: 1 - cosine to f32 falls to a third (width 1/4, norm weight, trained: 0.99955 to 0.99985, the
+ * least of 720 windows 0.9967 to 0.9990).
+ */
+static void round_weights(size_t len, size_t group, const float *w, int8_t *q)
+{
+    float carry = 0;
+    for (size_t g = 0; g < len; g += group, w += group, q += group) {
+        float rest[MOST_GROUP];
+        for (size_t i = 0; i < group; i++) {
+            float r = whole(w[i]);
+            q[i] = (int8_t)r;
+            rest[i] = w[i] - r;
+            carry += rest[i];
+        }
+        for (int moves = (int)whole(carry); moves;) {
+            const int by = moves > 0 ? 1 : -1;
+            size_t best = group;
+            for (size_t i = 0; i < group; i++)
+                if (by * q[i] < 127 && (best == group || (float)by * rest[i] > (float)by * rest[best]))
+                    best = i;
+            if (best == group)
+                break;
+            q[best] = (int8_t)(q[best] + by);
+            rest[best] -= (float)by;
+            carry -= (float)by;
+            moves -= by;
+        }
+    }
+}
+
 /* Room for the weights of some output channels, for what the largest unit has of one value each, and for its
  * numbers. */
 typedef struct preparing {
@@ -104,6 +145,7 @@ static int quantise(ss_net_i8 *n, const ss_model *m, int i, const preparing *p, 
     const ss_unit *u = &n->layers.unit[i];
     unit_i8 *to = &n->unit[i];
     size_t cout = (size_t)u->conv.cout, len = u->weight->count / cout;
+    size_t group = (size_t)u->conv.kw * (size_t)(i ? u->conv.kh : 1);
     ss_unit_rows rows = {0};
     ss_model_seen all = {0}, seen;
     int rc = ss_unit_vectors(&n->layers, m, i, p->row, &rows, e);
@@ -120,7 +162,8 @@ static int quantise(ss_net_i8 *n, const ss_model *m, int i, const preparing *p, 
             float top = ss_max_abs(len, p->w + o * len), step = top / 127;
             if (!(step > 1e-37f))
                 step = 1e-37f;
-            ss_i8_from_f32(len, step, p->w + o * len, p->q + (first + o) * len);
+            ss_scale(len, 1 / step, p->w + o * len, p->w + o * len);
+            round_weights(len, group, p->w + o * len, p->q + (first + o) * len);
             to->scale[first + o] = step * in / out;
         }
     }

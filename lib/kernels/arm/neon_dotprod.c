@@ -29,6 +29,27 @@ static inline vs vdot(vs s, va a, vw w)
     return vdotq_s32(s, w, a);
 }
 
+typedef int8x16_t va16;
+static inline va16 va16_load(const uint8_t *x)
+{
+    return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(x), vdupq_n_u8(0x80)));
+}
+
+#define VDOT_LANE vdot_lane
+static inline __attribute__((always_inline)) vs vdot_lane(vs s, va16 a, int u, vw w)
+{
+    switch (u) {
+    case 0:
+        return vdotq_laneq_s32(s, w, a, 0);
+    case 1:
+        return vdotq_laneq_s32(s, w, a, 1);
+    case 2:
+        return vdotq_laneq_s32(s, w, a, 2);
+    default:
+        return vdotq_laneq_s32(s, w, a, 3);
+    }
+}
+
 static inline vshift vshift_load(const int32_t *p, size_t n)
 {
     int32_t b[VL] = {0};
@@ -50,7 +71,7 @@ static inline void vstore_whole(uint8_t *p, vf v, size_t n)
     memcpy(p, &b, n < VL ? n : VL);
 }
 
-#define I8_TILES_1(X)   X(6, 1, 1) X(4, 1, 2) X(3, 1, 2) X(2, 1, 2) X(1, 1, 4)
+#define I8_TILES_1(X)   X(5, 1, 4) X(4, 1, 4) X(3, 1, 4) X(2, 1, 4) X(1, 1, 4)
 #define I8_TILES_2(X)   I8_TILES_1(X)
 #define I8_TILES_4(X)   I8_TILES_1(X)
 #define I8_TILES_ALL(X) I8_TILES_1(X)

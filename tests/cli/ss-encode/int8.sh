@@ -75,7 +75,7 @@ status 0 ss-cat --compare=f.sst g.sst
 ss-cat --json u8.sst | sed -n 2p >first.json
 matches first.json '"bytes":3072'
 # Numbers of another scale are taken for what they are worth.
-ss-model quantise --method=max plain features.sst -f -o other
+ss-model quantise --method=mse plain features.sst -f -o other
 ss-finish --arith=int8 -m other u8.sst >z.sst
 cosine f32.sst z.sst 0.99
 # A stream that others read: the probe, the learner.

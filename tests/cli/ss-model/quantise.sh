@@ -15,15 +15,15 @@ status 0 ss-model quantise -v m a.sst b.sst -o q
 matches err 'windows; cosine between embeddings in f32 and int8, over .*: mean 0.99'
 status 0 ss-model check q
 status 0 ss-model info q
-matches out "^int8          calibrated with $all windows, method mse$"
+matches out "^int8          calibrated with $all windows, method max$"
 # The weights are what they were, and the same sound gives the same bits, in one stream or two, from a file or not.
 ss-model export m -o m.state
 ss-model export q -o q.state
 same m.state q.state
 {
     ss-model quantise m a.sst b.sst -o q1
-    ss-model quantise --method=mse m -o q2 <a.sst
-    ss-model quantise --method=max q2 a.sst -o q3
+    ss-model quantise --method=max m -o q2 <a.sst
+    ss-model quantise --method=mse q2 a.sst -o q3
 } || fail 'quantise failed'
 same q q1
 status 0 ss-model info --json m q q2 q3
@@ -32,19 +32,19 @@ import json, sys
 m, q, q2, q3 = map(json.loads, open('out'))
 assert m['int8'] is None
 c = q['int8']
-assert c['records'] == int(sys.argv[2]) and c['generation'] == 0 and c['method'] == 'mse', c
+assert c['records'] == int(sys.argv[2]) and c['generation'] == 0 and c['method'] == 'max', c
 assert len(c['scales']) == 17 and min(c['scales']) > 0 and 0 < c['input_zero'] < 255 and c['input_step'] > 0, c
-assert q2['int8']['records'] == int(sys.argv[1]) and q3['int8']['method'] == 'max'
-assert all(a <= b for a, b in zip(q2['int8']['scales'], q3['int8']['scales'])), 'a range beyond the largest value'
+assert q2['int8']['records'] == int(sys.argv[1]) and q3['int8']['method'] == 'mse'
+assert all(a >= b for a, b in zip(q2['int8']['scales'], q3['int8']['scales'])), 'a range beyond the largest value'
 P
 # A model that learns on keeps the calibration, as one that is not valid.
 cp q learns
 ss-train -q -m learns --start=16 --every=8 --batch=16 --replay=32 a.sst >/dev/null
 status 0 ss-model info learns
-matches out "^int8          calibrated with $all windows, method mse, for an older generation: not valid$"
+matches out "^int8          calibrated with $all windows, method max, for an older generation: not valid$"
 status 0 ss-model quantise learns a.sst -f -o learns
 status 0 ss-model info learns
-matches out "^int8          calibrated with $a windows, method mse$"
+matches out "^int8          calibrated with $a windows, method max$"
 
 ss-model init --norm=group -o g
 status 5 ss-model quantise g a.sst -o x
@@ -64,7 +64,7 @@ status 3 ss-model quantise m a.sst -o q
 matches err "'q' exists: use --force"
 [ ! -e x ] || fail 'a model was written after an error'
 for bad in 'quantise' 'quantise m' 'quantise -o x' 'quantise --method=some m -o x' 'quantise --width=1 m -o x' \
-    'export --method=max m -o x' 'quantise --json m -o x'; do
+    'export --method=mse m -o x' 'quantise --json m -o x'; do
     # shellcheck disable=SC2086
     status 2 ss-model $bad </dev/null
     [ ! -e x ] || fail "a file was written: $bad"
