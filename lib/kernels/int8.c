@@ -1,5 +1,24 @@
 /*
  * The definition of the arithmetic in eight bits, and how its work is cut up.
+ *
+ * Design notes, measured on one core of a Zen 5 (AVX-512 VNNI, peak of vpdpbusd 872 GOP/s), layers of windows
+ * of 128 x 100 at width 1, batch 1:
+ * - Tiles of 12 pixels by 2 panels reach 800 to 860 GOP/s, 92 to 98 % of the peak; the stem, whose chains are
+ * 14 steps long, half of it. A network takes 1.22 ms, 1.12 at the peak.
+ * - Frames of zeros around every image instead of a copy with padding in front of every layer: an epilogue
+ * writes where the next layer reads, and there is one kind of pixel.
+ * - A downsample's output is added as f32, not as one more u8: one rounding less. All downsamples together
+ * are 2 % of the time.
+ * - The bound of what 16 bits hold keeps vpmaddubsw out: 255 * 127 * 2 saturates, and weights of seven bits
+ * would be other weights. vpmaddwd on widened bytes gives 125 GOP/s, a little more than the multiply-adds of
+ * AVX2 in f32.
+ * - Did not pay: prefetch of weights 1 or 4 KiB ahead (no faster); tiles of 6 by 4 for the stem,
+ * which writes whole lines then (the same); rounding and clamping in f32 instead of by conversions that
+ * saturate (layers of width 1/4 took 3 %, the stem 5 to 20 % longer); max pool tap by tap (198 us against 15
+ * for 16 x 64 x 500: vectors over rows are long, those over 16 channels are not); places of a tile's pixels
+ * listed where they are even (the stem of width 1/4 took a third longer).
+ * - Not tried: Winograd, whose transforms need 16 bits and half the rate, 2.25 / 2 for F(2x2) before any
+ * transform.
  */
 #include "kernels/vec_scalar.h"
 #include "kernels/elements_i8.h"

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "fuzz.h"
 #include "nn/model_internal.h"
+#include "nn/quant.h"
 
 static void look(ss_st *s, const ss_st_tensor *t, size_t size, uint64_t *end)
 {
@@ -47,6 +48,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         rc = ss_model_read(&m, s, &e);
         PROMISE(rc == SS_OK ? m->nvalue <= size / sizeof(float)
                             : !m && (rc == SS_EDAMAGED || rc == SS_EUNFIT));
+        if (rc == SS_OK &&
+            m->calibration.records) { /* one that is taken can be written again, and is the same */
+            char line[SS_QUANT_TEXT];
+            ss_calibration again = {0}, *one = &m->calibration;
+            ss_quant_text(one, line);
+            PROMISE(ss_quant_parse(line, &again, &e) == SS_OK);
+            PROMISE(again.records == one->records && again.generation == one->generation &&
+                    again.method == one->method && again.input_zero == one->input_zero &&
+                    again.input_step == one->input_step &&
+                    !memcmp(again.scale, one->scale, sizeof one->scale));
+        }
         ss_model_free(m);
         ss_model_config_default(&c);
         c.dim = 2;
