@@ -67,6 +67,17 @@ ALWAYS_INLINE void i8_steps(int m, int panels, int steps, const uint8_t *const *
         return;
     }
 #endif
+    if (m == 1) { /* each weight is used once: loaded where it is, it takes no register from the sums */
+#pragma GCC unroll 4
+        for (int u = 0; u < steps; u++) {
+            va a = va_load(x[0] + (at + 4 * u) * XS);
+#pragma GCC unroll 16
+            for (int j = 0; j < panels * ACCS; j++)
+                acc[0][j] = vdot(acc[0][j], a,
+                                 vw_load(w + (size_t)(j / ACCS) * panel_stride + u * 4 * SS_PANEL, j % ACCS));
+        }
+        return;
+    }
     vw b[4][I8_MOST_VECTORS];
 #pragma GCC unroll 4
     for (int u = 0; u < steps; u++)
