@@ -4,7 +4,7 @@
 
 typedef enum ss_cpu {
     SS_CPU_SCALAR = 0,
-    SS_CPU_SSE41 = 1,
+    SS_CPU_SSE41 = 1, /* no fused multiply-add: see kernels/kernels.h */
     SS_CPU_AVX2 = 2, /* with FMA and F16C */
     SS_CPU_AVX512 = 3, /* F, BW, DQ, VL */
     SS_CPU_AVX512VNNI = 4,

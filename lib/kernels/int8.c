@@ -45,6 +45,8 @@ const ss_i8_table *ss_i8_table_of(ss_cpu level)
         return &ss_i8_avx512vnni;
 #endif
 #if SS_HAVE_X86
+    case SS_CPU_SSE41:
+        return &ss_i8_sse41;
     case SS_CPU_AVX2:
     case SS_CPU_AVX512:
         return &ss_i8_avx2;

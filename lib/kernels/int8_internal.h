@@ -37,7 +37,8 @@ typedef struct ss_i8_table {
     void (*f32_from_u8)(size_t n, float step, const uint8_t *x, float *y);
 } ss_i8_table;
 
-extern const ss_i8_table ss_i8_scalar, ss_i8_avx2, ss_i8_avx512vnni, ss_i8_neon, ss_i8_neon_dotprod;
+extern const ss_i8_table ss_i8_scalar, ss_i8_sse41, ss_i8_avx2, ss_i8_avx512vnni, ss_i8_neon,
+    ss_i8_neon_dotprod;
 
 /* The table of a level; that in force. */
 const ss_i8_table *ss_i8_table_of(ss_cpu level);

@@ -162,7 +162,8 @@ enum {
     SS_ADAM_EPS
 };
 
-extern const ss_kernel_table ss_kernels_scalar, ss_kernels_avx2, ss_kernels_avx512, ss_kernels_neon;
+extern const ss_kernel_table ss_kernels_scalar, ss_kernels_sse41, ss_kernels_avx2, ss_kernels_avx512,
+    ss_kernels_neon;
 
 /* The table in force. */
 const ss_kernel_table *ss_kernels(void);

@@ -20,6 +20,8 @@ static const ss_kernel_table *table_of(ss_cpu level)
         return &ss_kernels_avx512;
 #endif
 #if SS_HAVE_X86
+    case SS_CPU_SSE41:
+        return &ss_kernels_sse41;
     case SS_CPU_AVX2:
         return &ss_kernels_avx2;
 #endif

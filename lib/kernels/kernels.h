@@ -6,11 +6,18 @@
  *
  * Order of summation. An output element of a forward (and of dx) is one chain of fused multiply-adds from 0
  * in the order of rows of the kernel, columns, channels, which depends on the layer's shape alone: the result
- * for a window is the same bits in any batch, with any number of threads, and at every instruction-set level.
- * With Winograd's algorithm (ss_conv.algo) the same holds of what it does instead: tile by tile, transforms
- * in a fixed order of operations and between them chains over the channels, at each point of its own. Sums
- * over the batch (dw, db, dscale, ...) are taken in an order fixed by shape and batch size, not by threads.
- * The definition is the plain C of scalar.c and elements.h. Weights must be finite.
+ * for a window is the same bits in any batch and with any number of threads. With Winograd's algorithm
+ * (ss_conv.algo) the same holds of what it does instead: tile by tile, transforms in a fixed order of
+ * operations and between them chains over the channels, at each point of its own. Sums over the batch (dw, db,
+ * dscale, ...) are taken in an order fixed by shape and batch size, not by threads. The definition is the
+ * plain C of scalar.c and elements.h. Weights must be finite.
+ *
+ * Instruction-set levels. All that have fused multiply-add (all but sse4.1) give the same bits. At sse4.1 the
+ * products of ss_conv_forward, _dx, _dw and ss_gemm are rounded before they are added, in the same order: it
+ * has bits of its own in these four, the same ones in any batch and with any number of threads, and the bits
+ * of the other levels in everything else. They differ from the definition by at most 1e-6 of the sum of the
+ * absolute products and of what is added to them; with Winograd's algorithm by 1e-6 (2x2) or 1e-5 (4x4) of
+ * the largest such sum of the image. The check program holds them to that.
  *
  * Ownership: all arrays belong to the caller; none may overlap another unless it is said. Any alignment of
  * a float is accepted; 64 bytes (ss_alloc) is fastest. `pool` may be NULL; one call at a time for each pool.

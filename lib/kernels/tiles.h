@@ -1,6 +1,6 @@
 /*
  * The inner loops of convolution and matrix product, over a vector header. A register tile holds m pixels (of
- * dw: m rows of the weights) by some panels of 16 output channels; each accumulator is one chain of fused
+ * dw: m rows of the weights) by some panels of 16 output channels; each accumulator is one chain of
  * multiply-adds in the order of the segments (of dw: of the pixels). The file that includes this names the
  * tiles that fit its registers. Private.
  */
@@ -28,7 +28,7 @@ typedef struct tile_entry {
 /* Weight `at` of a panel and those beside it. */
 ALWAYS_INLINE vf weights_at(const void *w, ptrdiff_t at, bool half)
 {
-    return half ? vload_f16n((const uint16_t *)w + at, VL) : vload((const float *)w + at);
+    return half ? vload_f16_finite((const uint16_t *)w + at) : vload((const float *)w + at);
 }
 
 ALWAYS_INLINE const void *weights_from(const void *w, ptrdiff_t at, bool half)
@@ -58,7 +58,7 @@ ALWAYS_INLINE void conv_steps(int m, int v, int steps, bool half, const float *c
             vf a = vset1(x ? x[i][at + u] : side[i * SS_PANEL + u]);
 #pragma GCC unroll 8
             for (int j = 0; j < v; j++)
-                acc[i][j] = vfma(a, b[u][j], acc[i][j]);
+                acc[i][j] = vmuladd(a, b[u][j], acc[i][j]);
         }
 #pragma GCC unroll 8
     for (int j = 0; j < v / PV; j++)
@@ -189,7 +189,7 @@ ALWAYS_INLINE void dw_pixels(const ss_dw_tile *t, const float *const *row, const
                     vf s = vset1(apart ? row[i][xi] : row[0][xi + i]);
 #pragma GCC unroll 8
                     for (int j = 0; j < v; j++)
-                        acc[i][j] = vfma(s, g[j], acc[i][j]);
+                        acc[i][j] = vmuladd(s, g[j], acc[i][j]);
                 }
             }
         }

@@ -69,6 +69,12 @@ static inline vf vfma(vf a, vf b, vf c)
     return fmaf(a, b, c);
 }
 
+/* A step of a long chain of products: vfma where the level has an instruction for it, else rounded twice. */
+static inline vf vmuladd(vf a, vf b, vf c)
+{
+    return fmaf(a, b, c);
+}
+
 static inline vf vabs(vf a)
 {
     return fabsf(a);
@@ -119,6 +125,12 @@ static inline void vstore_i8n(int8_t *p, vf v, size_t n)
 static inline vf vload_f16n(const uint16_t *p, size_t n)
 {
     return n ? ss_f16_to_f32(*p) : 0.0f;
+}
+
+/* VL weights, which are finite. */
+static inline vf vload_f16_finite(const uint16_t *p)
+{
+    return vload_f16n(p, VL);
 }
 
 static inline void vstore_f16n(uint16_t *p, vf v, size_t n)

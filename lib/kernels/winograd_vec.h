@@ -27,14 +27,14 @@ WINO_INLINE void wino_line_in(int m, const vf *d, vf *v)
     }
     const vf two = vset1(2.0f), minus_two = vset1(-2.0f), four = vset1(4.0f), minus_four = vset1(-4.0f),
              minus_five = vset1(-5.0f);
-    vf even = vfma(minus_four, d[2], d[4]), odd = vfma(minus_four, d[1], d[3]);
+    vf even = vmuladd(minus_four, d[2], d[4]), odd = vmuladd(minus_four, d[1], d[3]);
     vf p = vsub(d[4], d[2]), q = vsub(d[3], d[1]);
-    v[0] = vfma(four, d[0], vfma(minus_five, d[2], d[4]));
+    v[0] = vmuladd(four, d[0], vmuladd(minus_five, d[2], d[4]));
     v[1] = vadd(even, odd);
     v[2] = vsub(even, odd);
-    v[3] = vfma(two, q, p);
-    v[4] = vfma(minus_two, q, p);
-    v[5] = vfma(four, d[1], vfma(minus_five, d[3], d[5]));
+    v[3] = vmuladd(two, q, p);
+    v[4] = vmuladd(minus_two, q, p);
+    v[5] = vmuladd(four, d[1], vmuladd(minus_five, d[3], d[5]));
 }
 
 /* A^T v: m + 2 numbers to m. */
@@ -48,9 +48,9 @@ WINO_INLINE void wino_line_out(int m, const vf *v, vf *y)
     const vf two = vset1(2.0f), four = vset1(4.0f), eight = vset1(8.0f);
     vf s = vadd(v[1], v[2]), d = vsub(v[1], v[2]), p = vadd(v[3], v[4]), q = vsub(v[3], v[4]);
     y[0] = vadd(vadd(v[0], s), p);
-    y[1] = vfma(two, q, d);
-    y[2] = vfma(four, p, s);
-    y[3] = vadd(vfma(eight, q, d), v[5]);
+    y[1] = vmuladd(two, q, d);
+    y[2] = vmuladd(four, p, s);
+    y[3] = vadd(vmuladd(eight, q, d), v[5]);
 }
 
 /* G g: 3 numbers to m + 2. */
@@ -65,7 +65,7 @@ WINO_INLINE void wino_line_weights(int m, const vf *g, vf *u)
         u[3] = g[2];
         return;
     }
-    vf s = vadd(g[0], g[2]), t = vfma(vset1(4.0f), g[2], g[0]), w = vadd(g[1], g[1]);
+    vf s = vadd(g[0], g[2]), t = vmuladd(vset1(4.0f), g[2], g[0]), w = vadd(g[1], g[1]);
     u[0] = vmul(vset1(0.25f), g[0]);
     u[1] = vmul(vset1(-1.0f / 6), vadd(s, g[1]));
     u[2] = vmul(vset1(-1.0f / 6), vsub(s, g[1]));

@@ -15,7 +15,7 @@
  * The logarithm of the sum is taken from the largest term, so no finite input overflows; an input that is not
  * finite makes the loss not finite, which the caller must look at before a step. Gradients are written, not
  * added to. All sums are in an order fixed by the shapes: the same bits for any number of threads and at
- * every instruction-set level.
+ * every instruction-set level but sse4.1, which has its own (see kernels/kernels.h).
  *
  * Ownership: all arrays are the caller's and none may overlap another; `work` is scratch of the number of
  * floats that the _work function tells, one for each call in flight. `pool` may be NULL. Nothing allocates.

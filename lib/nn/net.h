@@ -5,8 +5,9 @@
  * embedding [n][dim], all f32. Inside, activations are channels-last.
  *
  * Determinism: the result for a window does not depend on the batch it is in nor on the number of threads,
- * and running to a cut and on from it equals running whole, bit for bit, at one instruction-set level: the
- * order of every sum depends on layer and shape alone.
+ * and running to a cut and on from it equals running whole, bit for bit: the order of every sum depends on
+ * layer and shape alone. All instruction-set levels give the same bits but sse4.1, which has its own (see
+ * kernels/kernels.h): there, both sides of a cut have to run.
  */
 #ifndef SS_NN_NET_H
 #define SS_NN_NET_H

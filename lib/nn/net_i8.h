@@ -7,7 +7,8 @@
  * at opening; the last layer is f32. See kernels/int8.h.
  *
  * Determinism: the bits depend on model and window alone: not on batch, threads or instruction-set level, nor
- * on where the network is cut, whether what crosses the cut is u8 or f32.
+ * on where the network is cut, whether what crosses the cut is u8 or f32. The last layer is the exception,
+ * for it is f32: at sse4.1 the embedding has last bits of its own (see kernels/kernels.h).
  *
  * Not for models with group norm, whose statistics do not fold.
  */

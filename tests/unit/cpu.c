@@ -39,6 +39,18 @@ START_TEST(environment_lowers)
 }
 END_TEST
 
+/* A level of its own between scalar and avx2, where the machine has it. */
+START_TEST(lowers_to_sse41)
+{
+    unsetenv("SS_CPU");
+    ss_cpu best = ss_cpu_best(), wanted = best >= SS_CPU_NEON   ? best
+                                          : best < SS_CPU_SSE41 ? best
+                                                                : SS_CPU_SSE41;
+    ck_assert_int_eq(ss_cpu_lower("sse4.1"), 0);
+    ck_assert_int_eq(ss_cpu_level(), wanted);
+}
+END_TEST
+
 START_TEST(environment_unknown_or_above)
 {
     setenv("SS_CPU", "faster", 1);
@@ -46,4 +58,4 @@ START_TEST(environment_unknown_or_above)
 }
 END_TEST
 
-UNIT_MAIN("cpu", names_return, only_lowers, environment_lowers, environment_unknown_or_above)
+UNIT_MAIN("cpu", names_return, only_lowers, environment_lowers, lowers_to_sse41, environment_unknown_or_above)

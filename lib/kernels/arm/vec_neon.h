@@ -75,6 +75,11 @@ static inline vf vfma(vf a, vf b, vf c)
     return vfmaq_f32(c, a, b);
 }
 
+static inline vf vmuladd(vf a, vf b, vf c)
+{
+    return vfma(a, b, c);
+}
+
 static inline vf vabs(vf a)
 {
     return vabsq_f32(a);
@@ -137,6 +142,11 @@ static inline vf vload_f16n(const uint16_t *p, size_t n)
     uint64_t b = 0;
     memcpy(&b, p, 2 * (n < VL ? n : VL));
     return vcvt_f32_f16(vreinterpret_f16_u64(vcreate_u64(b)));
+}
+
+static inline vf vload_f16_finite(const uint16_t *p)
+{
+    return vload_f16n(p, VL);
 }
 
 static inline void vstore_f16n(uint16_t *p, vf v, size_t n)

@@ -75,6 +75,11 @@ static inline vf vfma(vf a, vf b, vf c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
+static inline vf vmuladd(vf a, vf b, vf c)
+{
+    return vfma(a, b, c);
+}
+
 static inline vf vabs(vf a)
 {
     return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
@@ -146,6 +151,11 @@ static inline vf vload_f16n(const uint16_t *p, size_t n)
     uint16_t b[VL] = {0};
     memcpy(b, p, 2 * n);
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)b));
+}
+
+static inline vf vload_f16_finite(const uint16_t *p)
+{
+    return vload_f16n(p, VL);
 }
 
 static inline void vstore_f16n(uint16_t *p, vf v, size_t n)

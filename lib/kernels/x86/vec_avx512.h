@@ -77,6 +77,11 @@ static inline vf vfma(vf a, vf b, vf c)
     return _mm512_fmadd_ps(a, b, c);
 }
 
+static inline vf vmuladd(vf a, vf b, vf c)
+{
+    return vfma(a, b, c);
+}
+
 static inline vf vabs(vf a)
 {
     return _mm512_abs_ps(a);
@@ -138,6 +143,11 @@ static inline vf vload_f16n(const uint16_t *p, size_t n)
 {
     return _mm512_cvtph_ps(n >= VL ? _mm256_loadu_si256((const __m256i *)p)
                                    : _mm256_maskz_loadu_epi16(vmask(n), p));
+}
+
+static inline vf vload_f16_finite(const uint16_t *p)
+{
+    return vload_f16n(p, VL);
 }
 
 static inline void vstore_f16n(uint16_t *p, vf v, size_t n)
