@@ -2,18 +2,20 @@
 
 #include <string.h>
 
+#include "base/rng_normal.h"
+
 void ss_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
-    for (int i = 0; i < 10; i++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
+    for (int i = 0; i < SS_PHILOX_ROUNDS; i++) {
+        uint64_t p0 = (uint64_t)SS_PHILOX_M0 * c0, p1 = (uint64_t)SS_PHILOX_M1 * c2;
         c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
         c1 = (uint32_t)p1;
         c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
         c3 = (uint32_t)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += SS_PHILOX_W0;
+        k1 += SS_PHILOX_W1;
     }
     out[0] = c0;
     out[1] = c1;
@@ -42,14 +44,9 @@ uint64_t ss_rng_u64(ss_rng *r)
     return low | (uint64_t)ss_rng_u32(r) << 32;
 }
 
-static float to_uniform(uint32_t u)
-{
-    return (float)(u >> 8) * 0x1p-24f;
-}
-
 float ss_rng_uniform(ss_rng *r)
 {
-    return to_uniform(ss_rng_u32(r));
+    return ss_uniform_of_bits(ss_rng_u32(r));
 }
 
 uint32_t ss_rng_below(ss_rng *r, uint32_t n)
@@ -64,47 +61,12 @@ uint32_t ss_rng_below(ss_rng *r, uint32_t n)
     return (uint32_t)(m >> 32);
 }
 
-/* -2 ln(u), u = (bits + 1/2) / 2^24 in (0, 1); by splitting off the exponent and an atanh series. */
-static float minus_two_log(uint32_t bits)
-{
-    float u = ((float)(bits >> 8) + 0.5f) * 0x1p-24f;
-    uint32_t b;
-    memcpy(&b, &u, 4);
-    int e = (int)((b + 0x004afb0d) >> 23) - 127; /* mantissa into [1/sqrt 2, sqrt 2) */
-    b -= (uint32_t)e << 23;
-    float m;
-    memcpy(&m, &b, 4);
-    float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
-    float series = 2.0f + s2 * (0.66666667f + s2 * (0.4f + s2 * (0.28571430f + s2 * 0.22222222f)));
-    return -2.0f * (s * series + (float)e * 0.69314718f);
-}
-
-/* cos and sin of 2 pi u, u = bits / 2^32, by an exact reduction to an eighth of a turn about 0. */
-static void turn(uint32_t bits, float *c, float *s)
-{
-    uint32_t quarter = (bits + 0x20000000u) >> 30;
-    float x = (float)(int32_t)(bits - (quarter << 30)) * (6.2831853f * 0x1p-32f), x2 = x * x;
-    float sn = x * (1.0f + x2 * (-0.16666667f + x2 * (8.3333333e-3f + x2 * (-1.9841270e-4f + x2 * 2.7557319e-6f))));
-    float cs = 1.0f + x2 * (-0.5f + x2 * (4.1666667e-2f + x2 * (-1.3888889e-3f + x2 * 2.4801587e-5f)));
-    float a = quarter & 1 ? sn : cs, b = quarter & 1 ? cs : sn;
-    *c = (quarter == 1 || quarter == 2) ? -a : a;
-    *s = quarter >= 2 ? -b : b;
-}
-
-static void pair(uint32_t a, uint32_t b, float out[2])
-{
-    float radius = __builtin_sqrtf(minus_two_log(a)), c, s;
-    turn(b, &c, &s);
-    out[0] = radius * c;
-    out[1] = radius * s;
-}
-
 float ss_rng_normal(ss_rng *r)
 {
-    float out[2];
+    float z, other;
     uint32_t a = ss_rng_u32(r);
-    pair(a, ss_rng_u32(r), out);
-    return out[0];
+    ss_normal_pair(a, ss_rng_u32(r), &z, &other);
+    return z;
 }
 
 /* Calls give with each block of four numbers that a fill of n takes. */
@@ -125,12 +87,13 @@ void ss_rng_fill_u32(ss_rng *r, uint32_t *out, size_t n)
 
 void ss_rng_fill_uniform(ss_rng *r, float *out, size_t n)
 {
-    FILL(for (size_t j = 0; j < m; j++) out[i + j] = to_uniform(u[j]);)
+    FILL(for (size_t j = 0; j < m; j++) out[i + j] = ss_uniform_of_bits(u[j]);)
 }
 
 void ss_rng_fill_normal(ss_rng *r, float *out, size_t n)
 {
-    FILL(float z[4]; pair(u[0], u[1], z); pair(u[2], u[3], z + 2); memcpy(out + i, z, m * sizeof *z);)
+    FILL(float z[4]; ss_normal_pair(u[0], u[1], z, z + 1); ss_normal_pair(u[2], u[3], z + 2, z + 3);
+         memcpy(out + i, z, m * sizeof *z);)
 }
 
 void ss_rng_shuffle(ss_rng *r, uint32_t *order, size_t n)

@@ -168,6 +168,31 @@ static inline float fold(const vf chain[CHAINS / VL])
     return lane[0];
 }
 
+#define ROW_CHAINS 16 /* of a short sum, of which there are many */
+
+/* VL sums at once: lane i of chain[j] is chain j of sum i; halves are added as in fold. */
+static inline vf fold_chains(vf chain[ROW_CHAINS])
+{
+#pragma GCC unroll 4
+    for (size_t half = ROW_CHAINS / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (size_t j = 0; j < half; j++)
+            chain[j] = vadd(chain[j], chain[j + half]);
+    return chain[0];
+}
+
+/* The same with row[i] the chains of sum i. */
+static inline vf fold_rows(float (*row)[ROW_CHAINS])
+{
+    vf chain[ROW_CHAINS];
+    for (size_t b = 0; b < ROW_CHAINS; b += VL) {
+        for (size_t i = 0; i < VL; i++)
+            chain[b + i] = vload(row[i] + b);
+        vtranspose(chain + b);
+    }
+    return fold_chains(chain);
+}
+
 /* Sum of (a - ma) * (b - mb): element i goes to chain i % 64. */
 static inline __attribute__((always_inline)) float dot_centred(size_t n, const float *a, float ma,
                                                                const float *b, float mb, bool centred)

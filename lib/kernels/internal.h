@@ -148,6 +148,14 @@ typedef struct ss_kernel_table {
                              float *dx);
     void (*avgpool)(size_t pixels, size_t c, const float *x, float *y); /* one window */
     void (*avgpool_backward)(size_t pixels, size_t c, const float *dy, const float *gate, float *dx);
+    void (*fill_normal)(const ss_rng *r, uint64_t block, size_t n, float *out);
+    void (*mix_distances)(size_t dim, size_t stride, const float *z, const float *mean, float *d2);
+    void (*mix_follow)(size_t dim, size_t stride, const float *z, const float *step, float *mean,
+                       float *variance, float *spread);
+    float (*mix_softmax)(size_t n, const float *score, float *p);
+    void (*mix_rows)(size_t dim, size_t stride, const float *mean, const float *variance, float *row_mean,
+                     float *row_deviation);
+    void (*mix_draw)(const ss_mix_rows *m, const ss_rng *r, size_t n, float *out);
 } ss_kernel_table;
 
 /* Places in the constants of adam. */

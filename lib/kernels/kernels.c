@@ -420,6 +420,45 @@ void ss_scale(size_t n, float a, const float *x, float *y)
     ss_kernels()->scale(n, a, x, y);
 }
 
+/* ---- random numbers, mixture ---- */
+
+void ss_fill_normal(ss_rng *r, float *out, size_t n)
+{
+    uint64_t block = (r->next + 3) >> 2;
+    ss_kernels()->fill_normal(r, block, n, out);
+    r->next = (block + (n + 3) / 4) << 2;
+}
+
+void ss_mix_distances(int dim, int stride, const float *z, const float *mean, float *d2)
+{
+    ss_kernels()->mix_distances((size_t)dim, (size_t)stride, z, mean, d2);
+}
+
+void ss_mix_follow(int dim, int stride, const float *z, const float *step, float *mean, float *variance,
+                   float *spread)
+{
+    ss_kernels()->mix_follow((size_t)dim, (size_t)stride, z, step, mean, variance, spread);
+}
+
+float ss_mix_softmax(int n, const float *score, float *p)
+{
+    return ss_kernels()->mix_softmax((size_t)n, score, p);
+}
+
+void ss_mix_to_rows(int dim, int stride, const float *mean, const float *variance, float *row_mean,
+                    float *row_deviation)
+{
+    ss_kernels()->mix_rows((size_t)dim, (size_t)stride, mean, variance, row_mean, row_deviation);
+}
+
+void ss_mix_draw(const ss_mix_rows *m, ss_rng *r, int n, float *out)
+{
+    if (n < 1)
+        return;
+    ss_kernels()->mix_draw(m, r, (size_t)n, out);
+    r->next = ((r->next >> 2) + (uint64_t)n * (((uint64_t)m->dim + 3) / 4 + 1)) << 2;
+}
+
 /* ---- conversions ---- */
 
 void ss_f16_from_f32(size_t n, const float *x, uint16_t *y)

@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 #include "../base/pool.h"
+#include "../base/rng.h"
 
 /* ---- convolution; a linear layer is one of 1x1 over a 1x1 image ---------------------------------------- */
 
@@ -249,5 +250,39 @@ void ss_f32_from_i8(size_t n, float step, const int8_t *x, float *y);
 /** [n][c][pixels] -> [n][pixels][c], and back. */
 void ss_hwc_from_chw(int n, int c, int pixels, const float *x, float *y);
 void ss_chw_from_hwc(int n, int c, int pixels, const float *x, float *y);
+
+/* ---- random numbers ---- */
+
+/** The very numbers of ss_rng_fill_normal, many at a time. */
+void ss_fill_normal(ss_rng *r, float *out, size_t n);
+
+/* ---- mixture of Gaussians; components run fastest: [dim][stride], stride a multiple of 16 ---- */
+
+/** d2 [stride] = |z - mean|^2 for z [dim], mean [dim][stride]. */
+void ss_mix_distances(int dim, int stride, const float *z, const float *mean, float *d2);
+/**
+ * With d = z - mean: mean += step d; variance = (1 - step) (variance + step d^2); spread [stride] = the sum
+ * of the variance over dimensions. step [stride]; where all of 16 neighbours (from a multiple of 16 on) are 0
+ * nothing is touched, their spread neither.
+ */
+void ss_mix_follow(int dim, int stride, const float *z, const float *step, float *mean, float *variance,
+                   float *spread);
+/** Entropy, in nats, of softmax(score) over n scores, n a multiple of 16; p [n] (NULL: not wanted) = softmax.
+ * A score 87 below the highest, or -INFINITY, counts as none; one of them must be finite. */
+float ss_mix_softmax(int n, const float *score, float *p);
+/** What ss_mix_draw reads: row_mean [stride][dim], and row_deviation [stride][dim] = sqrt(variance). */
+void ss_mix_to_rows(int dim, int stride, const float *mean, const float *variance, float *row_mean,
+                    float *row_deviation);
+
+typedef struct ss_mix_rows {
+    int components, dim;
+    const float *cumulative; /* [components]: chance of this one or one before; of the last one, taken as 1 */
+    const float *mean, *deviation; /* [components][dim] */
+} ss_mix_rows;
+/**
+ * out [n][dim]: a component by chance, a draw from its diagonal Gaussian, scaled to length 1. Takes from r:
+ * one number for the component of each row, then a fill of normals for the row.
+ */
+void ss_mix_draw(const ss_mix_rows *m, ss_rng *r, int n, float *out);
 
 #endif

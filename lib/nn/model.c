@@ -234,7 +234,7 @@ static void init_one(const ss_model *m, const ss_param *p, uint64_t seed)
          * large a step of the optimiser is against the weight, and this one is what the recipe was tried
          * with. */
         float s = sqrtf(2.0f / (float)fan_in);
-        ss_rng_fill_normal(&r, v, p->count);
+        ss_fill_normal(&r, v, p->count);
         for (size_t i = 0; i < p->count; i++)
             v[i] *= s;
     } else if (p->rank == 2) {

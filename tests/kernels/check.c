@@ -829,6 +829,62 @@ static bool check_int8_rest(ss_cpu l)
            report_bytes("sum", "", sum[1], sum[0], (size_t)p.c * sizeof **sum);
 }
 
+static bool check_random(ss_cpu l)
+{
+    size_t n = (size_t)some(1, 1000);
+    /* Near where the low half of the counter overflows, too. */
+    ss_rng start = ss_rng_make(ss_rng_u64(&rng), ss_rng_u64(&rng)), one, other;
+    start.next = some(0, 1) ? ss_rng_below(&rng, 100) : ((uint64_t)1 << 34) - ss_rng_below(&rng, 1000);
+    one = other = start;
+    float *expected = empty(n), *got = empty(n);
+    ss_rng_fill_normal(&one, expected, n);
+    level(l);
+    ss_fill_normal(&other, got, n);
+    return (one.next == other.next) & report("normals", "", got, expected, n * sizeof *got);
+}
+
+static bool check_mixture(ss_cpu l)
+{
+    int dim = some(0, 1) ? some(1, 70) : 128, stride = 16 * some(1, 5), used = some(1, stride),
+        n = some(1, 70);
+    size_t d = (size_t)dim, c = (size_t)stride, size = d * c;
+    float *z = normal(d), *mean = normal(size), *variance = normal(size), *step = normal(c),
+          *score = normal(c), *cumulative = normal(c), sum = 0, total = 0;
+    for (size_t i = 0; i < size; i++)
+        variance[i] = fabsf(variance[i]);
+    for (size_t i = 0; i < c; i++) {
+        step[i] = i / 16 % 2 && some(0, 3) ? 0 : fabsf(step[i]) / 4;
+        score[i] = i && (i >= (size_t)used || !some(0, 3)) ? -INFINITY : 50 * score[i];
+        sum += cumulative[i] = some(0, 1) ? fabsf(cumulative[i]) : 0;
+    }
+    for (size_t i = 0; i < c; i++)
+        cumulative[i] = total += cumulative[i] / (sum + 1e-9f);
+    ss_rng start = ss_rng_make(ss_rng_u64(&rng), 0), r[2];
+    start.next = ss_rng_below(&rng, 100);
+    float *d2[2], *m[2], *v[2], *spread[2], *p[2], h[2], h0[2], *rm[2], *rd[2], *out[2];
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_mix_distances(dim, stride, z, mean, d2[i] = empty(c));
+        ss_mix_follow(dim, stride, z, step, m[i] = copy(mean, size), v[i] = copy(variance, size),
+                      spread[i] = copy(step, c));
+        h[i] = ss_mix_softmax(stride, score, p[i] = empty(c));
+        h0[i] = ss_mix_softmax(stride, score, NULL);
+        ss_mix_to_rows(dim, stride, mean, variance, rm[i] = empty(size), rd[i] = empty(size));
+        r[i] = start;
+        ss_mix_draw(&(ss_mix_rows){used, dim, cumulative, rm[0], rd[0]}, &r[i], n,
+                    out[i] = empty((size_t)n * d));
+    }
+    return (h[0] == h[1]) & (h0[0] == h[0]) & (h0[1] == h[0]) & (r[0].next == r[1].next) &
+           report("distances", "", d2[1], d2[0], c * sizeof *z) &
+           report("mean", "", m[1], m[0], size * sizeof *z) &
+           report("variance", "", v[1], v[0], size * sizeof *z) &
+           report("softmax", "", p[1], p[0], c * sizeof *z) &
+           report("spread", "", spread[1], spread[0], c * sizeof *z) &
+           report("row means", "", rm[1], rm[0], size * sizeof *z) &
+           report("row deviations", "", rd[1], rd[0], size * sizeof *z) &
+           report("draws", "", out[1], out[0], (size_t)n * d * sizeof *z);
+}
+
 static const struct {
     const char *name;
     bool (*check)(ss_cpu l);
@@ -848,6 +904,8 @@ static const struct {
     {"conversions", check_conversions, 60},
     {"int8", check_int8, 120},
     {"int8 rest", check_int8_rest, 60},
+    {"random", check_random, 60},
+    {"mixture", check_mixture, 60},
 };
 
 /* ---- speed ---- */
@@ -1109,6 +1167,13 @@ static void run_weightnorm(void *p)
     ss_weightnorm_backward(128, 1152, 1152, r->a, NULL, r->c, r->d, r->b, r->c + 4096, NULL);
 }
 
+static void run_normals(void *p)
+{
+    flat_run *r = p;
+    ss_rng g = ss_rng_make(1, 0);
+    ss_fill_normal(&g, r->a, 32768);
+}
+
 static void bench_flat(ss_cpu l)
 {
     static const struct {
@@ -1127,6 +1192,7 @@ static void bench_flat(ss_cpu l)
         {"gemm 256x256x128 (GFLOP/s)", run_gemm, 2.0 * 256 * 256 * 128},
         {"pack, pack back, unpack 128x128x3x3", run_pack, 147456 * 28.0},
         {"weightnorm and backward 128x1152", run_weightnorm, 147456 * 20.0},
+        {"normals, 32768", run_normals, 32768 * 4.0},
     };
     flat_run r = {.n = 700000};
     r.a = ones(1 << 20);

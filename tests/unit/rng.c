@@ -66,6 +66,37 @@ START_TEST(normal_moments_and_tails)
 }
 END_TEST
 
+static int compare(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Kolmogorov's distance to the normal law, and that a pair made of two numbers is two independent normals. */
+START_TEST(normal_law)
+{
+    enum { N = 1 << 18 };
+    float *z = malloc(N * sizeof *z);
+    ss_rng r = ss_rng_make(3, 1);
+    ss_rng_fill_normal(&r, z, N);
+    for (int apart = 1; apart <= 4; apart++) {
+        double plain = 0, square = 0;
+        for (int i = 0; i + apart < N; i++) {
+            plain += (double)z[i] * z[i + apart];
+            square += ((double)z[i] * z[i] - 1) * ((double)z[i + apart] * z[i + apart] - 1);
+        }
+        ck_assert_double_lt(fabs(plain), 5 * sqrt(N));
+        ck_assert_double_lt(fabs(square), 5 * 2 * sqrt(N));
+    }
+    qsort(z, N, sizeof *z, compare);
+    double far = 0;
+    for (int i = 0; i < N; i++)
+        far = fmax(far, fabs((i + 0.5) / N - 0.5 * erfc(-z[i] / sqrt(2))));
+    ck_assert_double_lt(far * sqrt(N), 1.95); /* more in one of a thousand */
+    free(z);
+}
+END_TEST
+
 START_TEST(normal_bits_are_fixed)
 {
     /* A sum over the bits of many normals: differs when any CPU or compiler gives another bit. */
@@ -110,5 +141,5 @@ START_TEST(shuffle_is_a_permutation)
 }
 END_TEST
 
-UNIT_MAIN("rng", known_answers, state_is_a_position, normal_moments_and_tails, normal_bits_are_fixed, below_is_even,
-          shuffle_is_a_permutation)
+UNIT_MAIN("rng", known_answers, state_is_a_position, normal_moments_and_tails, normal_law,
+          normal_bits_are_fixed, below_is_even, shuffle_is_a_permutation)

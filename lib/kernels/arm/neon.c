@@ -1,5 +1,6 @@
 #include "kernels/arm/vec_neon.h"
 #include "kernels/elements.h"
+#include "kernels/memory_vec.h"
 
 #define REGISTERS         32
 #define CONV_TILES_1(X)   X(6, 1) X(4, 1) X(3, 1) X(2, 1) X(1, 1)
@@ -14,4 +15,4 @@
 #include "kernels/tiles.h"
 #include "kernels/winograd_vec.h"
 
-const ss_kernel_table ss_kernels_neon = {ELEMENTS, TILES, WINOGRAD};
+const ss_kernel_table ss_kernels_neon = {ELEMENTS, TILES, WINOGRAD, MEMORY};

@@ -165,4 +165,42 @@ static inline void vtranspose(vf r[VL])
     r[3] = vcombine_f32(vget_high_f32(b), vget_high_f32(d));
 }
 
+#define WL 2
+typedef uint64x2_t vw;
+
+static inline vw wload(const uint64_t *p)
+{
+    return vld1q_u64(p);
+}
+
+static inline vw wset1(uint64_t x)
+{
+    return vdupq_n_u64(x);
+}
+
+static inline vw wadd(vw a, vw b)
+{
+    return vaddq_u64(a, b);
+}
+
+static inline vw wxor(vw a, vw b)
+{
+    return veorq_u64(a, b);
+}
+
+static inline vw wmul(vw a, vw b)
+{
+    return vmull_u32(vmovn_u64(a), vmovn_u64(b));
+}
+
+static inline vw whigh(vw a)
+{
+    return vshrq_n_u64(a, 32);
+}
+
+static inline void wstore_low(uint32_t *p, vw a, vw b)
+{
+    vst1q_u32(p, vuzp1q_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b)));
+}
+
 #endif
