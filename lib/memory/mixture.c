@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/explog.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "kernels/kernels.h"
 
 #define MOST       1024   /* components */
 #define LANES      16     /* components are padded to this many: whole vectors at every level */
@@ -23,6 +25,11 @@
 #define ROUGH_MIN  (1 / 64.0f)  /* as for 128 dimensions */
 #define ROUGH_MAX  (1 / 8.0f)   /* as for 16 */
 #define SAME       1e-6f        /* spread of what is but one sound, digital silence: no use in halving it */
+#define SOLVED     1e-4f        /* how near to what it should be a solved u or entropy comes */
+#define WIDTH_LOW  -4.6f        /* logarithm of the width: 1e-2 */
+#define WIDTH_HIGH 13.8f        /* 1e6 */
+#define TAU_LOW    -6.9f        /* of tau: 1e-3 */
+#define TAU_HIGH   6.9f         /* 1e3 */
 #define TINY       1e-12f       /* keeps divisions finite; far below any spread of f32 vectors of length 1 */
 
 struct ss_mixture {
@@ -39,7 +46,10 @@ struct ss_mixture {
     float *mean, *variance;
     float *block; /* all of the above */
     size_t floats;
-    float *between; /* [stride][stride] squared distances between means, made anew when needed */
+    /* Made when needed, good until a component moves. */
+    float *between; /* [stride][stride] squared distances between means */
+    float *rows;    /* mean [stride][dim], then deviation [stride][dim], for draws */
+    bool between_made, rows_made;
 };
 
 static size_t pad(int n)
@@ -64,7 +74,8 @@ int ss_mixture_create(ss_mixture **out, int components, int dim, ss_err *e)
     m->floats = stride * (3 + 2 * (size_t)dim);
     m->block = ss_zalloc(m->floats, sizeof *m->block);
     m->between = ss_zalloc(stride * stride, sizeof *m->between);
-    if (!m->block || !m->between) {
+    m->rows = ss_alloc(2 * stride * (size_t)dim, sizeof *m->rows);
+    if (!m->block || !m->between || !m->rows) {
         ss_mixture_free(m);
         return ss_err_set(e, SS_ENOMEM, "no memory for a mixture");
     }
@@ -83,6 +94,7 @@ void ss_mixture_free(ss_mixture *m)
         return;
     ss_free(m->block);
     ss_free(m->between);
+    ss_free(m->rows);
     ss_free(m);
 }
 
@@ -142,15 +154,9 @@ static size_t at(const ss_mixture *m, int k, int c)
 }
 
 /* d2 [stride] = ||z - mean_c||^2 */
-static void distances(const ss_mixture *m, const float *restrict z, float *restrict d2)
+static void distances(const ss_mixture *m, const float *z, float *d2)
 {
-    const float *restrict mean = m->mean;
-    memset(d2, 0, (size_t)m->stride * sizeof *d2);
-    for (int k = 0; k < m->dim; k++, mean += m->stride)
-        for (int c = 0; c < m->stride; c++) {
-            float d = z[k] - mean[c];
-            d2[c] += d * d;
-        }
+    ss_mix_distances(m->dim, m->stride, z, m->mean, d2);
 }
 
 static void distances_of(const ss_mixture *m, int a, float *d2)
@@ -161,8 +167,16 @@ static void distances_of(const ss_mixture *m, int a, float *d2)
     distances(m, z, d2);
 }
 
+static void moved(ss_mixture *m)
+{
+    m->between_made = m->rows_made = false;
+}
+
 static void all_distances(ss_mixture *m)
 {
+    if (m->between_made)
+        return;
+    m->between_made = true;
     for (int a = 0; a < m->used; a++)
         distances_of(m, a, m->between + (size_t)a * (size_t)m->stride);
 }
@@ -176,74 +190,125 @@ static int nearest(const ss_mixture *m, const float *d2)
     return c;
 }
 
-/* p [used] = softmax of score over the entries that are not -INFINITY; returns its entropy in nats. */
-static float softmax(int n, const float *score, float *p)
+/* p [stride] or NULL = softmax of score [used], of which -INFINITY stands for none; returns its entropy. */
+static float softmax(const ss_mixture *m, float *score, float *p)
 {
-    float top = -INFINITY, sum = 0, dot = 0;
-    for (int c = 0; c < n; c++)
-        if (score[c] > top)
-            top = score[c];
-    for (int c = 0; c < n; c++) {
-        float l = score[c] - top;
-        p[c] = score[c] > -INFINITY ? expf(l) : 0;
-        sum += p[c];
-        dot += p[c] > 0 ? p[c] * l : 0;
-    }
-    for (int c = 0; c < n; c++)
-        p[c] /= sum;
-    float h = logf(sum) - dot / sum;
-    return h > 0 ? h : 0;
+    for (int c = m->used; c < m->stride; c++)
+        score[c] = -INFINITY;
+    return ss_mix_softmax(m->stride, score, p);
 }
 
 /* Entropy of p(c|z) over the live components. Their priors are taken as equal: what was heard for the last
  * hour says little about which one the next sound belongs to. */
 static float entropy(const ss_mixture *m, const float *d2, float width)
 {
-    float score[MOST], p[MOST];
+    float score[MOST], least = grown(m);
     for (int c = 0; c < m->used; c++)
-        score[c] = is_live(m, c) ? -width * d2[c] : -INFINITY;
-    return softmax(m->used, score, p);
+        score[c] = m->count[c] >= least ? -width * d2[c] : -INFINITY;
+    return softmax(m, score, NULL);
 }
 
-/* Bisection in the logarithm: u at the centres falls as the width, an inverse variance, grows. */
+/*
+ * Where f, which only grows or only falls, passes 0 between low and high (f there given), to within SOLVED of
+ * f; the end nearer to it when it does not pass. Regula falsi with the value of an end that stays halved
+ * (Illinois), and a bisection in between, so that the flat ends of a step cost little.
+ */
+typedef float function_of(const void *arg, float x);
+
+static float solve(function_of *f, const void *arg, float low, float f_low, float high, float f_high)
+{
+    if ((f_low > 0) == (f_high > 0))
+        return fabsf(f_low) < fabsf(f_high) ? low : high;
+    int stayed = 0;
+    float x = low;
+    for (int step = 0; step < 40; step++) {
+        x = step % 3 == 2 ? 0.5f * (low + high) : low - f_low * (high - low) / (f_high - f_low);
+        float y = f(arg, x);
+        if (fabsf(y) < SOLVED || high - low < 1e-6f)
+            break;
+        if ((y > 0) == (f_low > 0)) {
+            low = x;
+            f_low = y;
+            f_high *= stayed > 0 ? 0.5f : 1;
+            stayed = 1;
+        } else {
+            high = x;
+            f_high = y;
+            f_low *= stayed < 0 ? 0.5f : 1;
+            stayed = -1;
+        }
+    }
+    return x;
+}
+
+/* Mean of u at the centres above what it should be, for a width of exp(x). */
+typedef struct centres {
+    const ss_mixture *m;
+    float mass, most; /* of the live; logarithm of their number */
+} centres;
+
+static float centre_excess(const void *arg, float x)
+{
+    const centres *t = arg;
+    const ss_mixture *m = t->m;
+    float width = ss_expf(x), least = grown(m), h = 0;
+    for (int a = 0; a < m->used; a++)
+        h += m->count[a] >= least ? m->weight[a] * entropy(m, row(m, a), width) : 0;
+    return h / (t->mass * t->most) - SS_MIXTURE_CENTRE_U;
+}
+
+/* u at the centres falls as the width, an inverse variance, grows. First looked for near the last one. */
 static void solve_width(ss_mixture *m)
 {
-    float mass = 0, low = logf(1e-2f), high = logf(1e6f);
     int live = ss_mixture_live(m);
     if (live < 2)
         return;
     all_distances(m);
+    centres t = {m, TINY, ss_logf((float)live)};
     for (int c = 0; c < m->used; c++)
-        mass += is_live(m, c) ? m->weight[c] : 0;
-    for (int step = 0; step < 20; step++) {
-        float middle = 0.5f * (low + high), h = 0;
-        for (int a = 0; a < m->used; a++)
-            h += is_live(m, a) ? m->weight[a] * entropy(m, row(m, a), expf(middle)) : 0;
-        if (h > SS_MIXTURE_CENTRE_U * mass * logf((float)live))
-            low = middle;
-        else
-            high = middle;
+        t.mass += is_live(m, c) ? m->weight[c] : 0;
+    float low = WIDTH_LOW, high = WIDTH_HIGH, f_low = 1 - SS_MIXTURE_CENTRE_U, f_high = -SS_MIXTURE_CENTRE_U;
+    if (m->width > 0) {
+        float x = ss_logf(m->width), y = centre_excess(&t, x), far = x + (y > 0 ? 0.125f : -0.125f);
+        float f_far = centre_excess(&t, far);
+        if ((y > 0) != (f_far > 0)) {
+            low = y > 0 ? x : far;
+            f_low = y > 0 ? y : f_far;
+            high = y > 0 ? far : x;
+            f_high = y > 0 ? f_far : y;
+        }
     }
-    m->width = expf(0.5f * (low + high));
+    m->width = ss_expf(solve(centre_excess, &t, low, f_low, high, f_high));
+}
+
+/* The one of v [n] that n / 2 others come before in order. */
+static float median(const float *v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        int below = 0, equal = 0;
+        for (int j = 0; j < n; j++) {
+            below += v[j] < v[i];
+            equal += v[j] == v[i];
+        }
+        if (below <= n / 2 && n / 2 < below + equal)
+            return v[i];
+    }
+    return 0; /* not reached with numbers */
 }
 
 /* The median, so that neither silence nor one component that swallowed much sets the scale of all; before any
  * is live, the mean over what there is, unbiased. */
 static void pool_spread(ss_mixture *m)
 {
-    float sorted[MOST], sum = 0, mass = 0;
+    float live[MOST], sum = 0, mass = 0, least = grown(m);
     int n = 0;
     for (int c = 0; c < m->used; c++) {
         sum += m->count[c] * m->spread[c];
         mass += m->count[c] - 1;
-        if (!is_live(m, c))
-            continue;
-        int i = n++;
-        for (; i > 0 && sorted[i - 1] > m->spread[c]; i--)
-            sorted[i] = sorted[i - 1];
-        sorted[i] = m->spread[c];
+        if (m->count[c] >= least)
+            live[n++] = m->spread[c];
     }
-    m->pooled = n ? sorted[n / 2] : mass > 0 ? sum / mass : 0;
+    m->pooled = n ? median(live, n) : mass > 0 ? sum / mass : 0;
 }
 
 /* The component's own spread, drawn to the pooled one while it has seen little; never far below that one, or
@@ -276,6 +341,7 @@ static void sum_spread(ss_mixture *m, int c)
 /* Column c becomes a component of the one embedding z, or empty. */
 static void set_column(ss_mixture *m, int c, const float *z)
 {
+    moved(m);
     for (int k = 0; k < m->dim; k++) {
         m->mean[at(m, k, c)] = z ? z[k] : 0;
         m->variance[at(m, k, c)] = 0;
@@ -287,6 +353,7 @@ static void set_column(ss_mixture *m, int c, const float *z)
 /* Component b goes into a by mass; the last one takes its number. */
 static void merge(ss_mixture *m, int a, int b)
 {
+    moved(m);
     float wa = m->weight[a] + TINY, wb = m->weight[b] + TINY, fa = wa / (wa + wb), fb = wb / (wa + wb);
     int last = m->used - 1;
     for (int k = 0; k < m->dim; k++) {
@@ -368,11 +435,11 @@ static bool usable(const float *z, int dim)
 /* E and M step for one embedding. */
 static void follow(ss_mixture *m, const float *z, const float *d2)
 {
-    float score[MOST] = {0}, step[MOST];
+    float score[MOST], step[MOST];
     float sharp = 1 / (rough(m) * m->pooled + TINY); /* k / (2 spread) */
     for (int c = 0; c < m->used; c++)
         score[c] = -sharp * d2[c];
-    softmax(m->used, score, step);
+    softmax(m, score, step);
     for (int c = 0; c < m->used; c++) {
         float n = m->count[c] + step[c];
         m->count[c] = n < COUNT_CAP ? n : COUNT_CAP;
@@ -380,17 +447,8 @@ static void follow(ss_mixture *m, const float *z, const float *d2)
         step[c] /= m->count[c];
     }
     memset(step + m->used, 0, (size_t)(m->stride - m->used) * sizeof *step);
-    float *restrict spread = m->spread;
-    memset(spread, 0, (size_t)m->stride * sizeof *spread);
-    for (int k = 0; k < m->dim; k++) {
-        float *restrict mean = m->mean + at(m, k, 0), *restrict var = m->variance + at(m, k, 0);
-        for (int c = 0; c < m->stride; c++) {
-            float d = z[k] - mean[c];
-            mean[c] += step[c] * d;
-            var[c] = (1 - step[c]) * (var[c] + step[c] * d * d);
-            spread[c] += var[c];
-        }
-    }
+    moved(m);
+    ss_mix_follow(m->dim, m->stride, z, step, m->mean, m->variance, m->spread);
 }
 
 int ss_mixture_update(ss_mixture *m, const float *z)
@@ -438,7 +496,7 @@ void ss_mixture_rate(const ss_mixture *m, const float *z, ss_mixture_score *out)
     out->novelty = least < 4 ? sqrtf(least) : 2;
     int live = ss_mixture_live(m);
     if (live > 1) {
-        float u = entropy(m, d2, m->width) / logf((float)live);
+        float u = entropy(m, d2, m->width) / ss_logf((float)live);
         out->u = u < 1 ? u : 1;
     }
 }
@@ -457,55 +515,71 @@ void ss_mixture_component(const ss_mixture *m, int c, float *mean, float *varian
     }
 }
 
+/* Negatives' weights for tau = exp(x). */
+typedef struct around {
+    const ss_mixture *m;
+    float *prior, *d2; /* [used]: logarithm of the weight, -INFINITY for none; squared distance */
+} around;
+
+static float around_entropy(const around *t, float x, float *share)
+{
+    float score[MOST], sharp = 0.5f * ss_expf(-2 * x);
+    for (int c = 0; c < t->m->used; c++)
+        score[c] = t->prior[c] - sharp * t->d2[c];
+    return softmax(t->m, score, share);
+}
+
+static float around_excess(const void *arg, float x)
+{
+    return around_entropy(arg, x, NULL) - ss_logf(SS_MIXTURE_EFFECTIVE);
+}
+
 float ss_mixture_neighbours(const ss_mixture *m, int own, float *weight)
 {
-    float d2[MOST], score[MOST], low = logf(1e-3f), high = logf(1e3f), h = 0;
+    float d2[MOST], prior[MOST], share[MOST], least = grown(m);
     int others = 0;
     memset(weight, 0, (size_t)m->used * sizeof *weight);
     if (own < 0 || own >= m->used)
         return 0;
-    for (int c = 0; c < m->used; c++)
-        others += c != own && is_live(m, c);
+    for (int c = 0; c < m->used; c++) {
+        bool counts = c != own && m->count[c] >= least;
+        prior[c] = counts ? ss_logf(m->weight[c] + TINY) : -INFINITY;
+        others += counts;
+    }
     if (!others)
         return 0;
     distances_of(m, own, d2);
-    for (int step = 0; step < 24; step++) {
-        float tau = expf(0.5f * (low + high));
-        for (int c = 0; c < m->used; c++)
-            score[c] =
-                c != own && is_live(m, c) ? logf(m->weight[c] + TINY) - d2[c] / (2 * tau * tau) : -INFINITY;
-        h = softmax(m->used, score, weight);
-        if (h < logf(SS_MIXTURE_EFFECTIVE))
-            low = logf(tau);
-        else
-            high = logf(tau);
-    }
-    return expf(h);
+    around t = {m, prior, d2};
+    float x =
+        solve(around_excess, &t, TAU_LOW, around_excess(&t, TAU_LOW), TAU_HIGH, around_excess(&t, TAU_HIGH));
+    float h = around_entropy(&t, x, share);
+    memcpy(weight, share, (size_t)m->used * sizeof *weight);
+    return ss_expf(h);
 }
 
-int ss_mixture_draw(const ss_mixture *m, int own, ss_rng *r, int n, float *out)
+/* The form that draws read, once for all draws between two updates. */
+static void make_rows(ss_mixture *m)
 {
-    float weight[MOST];
+    if (!m->rows_made)
+        ss_mix_to_rows(m->dim, m->stride, m->mean, m->variance, m->rows,
+                       m->rows + (size_t)m->stride * (size_t)m->dim);
+    m->rows_made = true;
+}
+
+int ss_mixture_draw(ss_mixture *m, int own, ss_rng *r, int n, float *out)
+{
+    float weight[MOST], sum = 0;
     if (!(own >= 0 && own < m->used) || ss_mixture_neighbours(m, own, weight) == 0)
         return SS_ERANGE;
     int last = 0;
-    for (int c = 0; c < m->used; c++)
+    for (int c = 0; c < m->used; c++) {
         if (weight[c] > 0)
             last = c;
-    for (int i = 0; i < n; i++) {
-        float *z = out + (size_t)i * (size_t)m->dim, u = ss_rng_uniform(r), s = 0;
-        int c = 0;
-        while (c < last && (weight[c] == 0 || u >= weight[c]))
-            u -= weight[c++];
-        ss_rng_fill_normal(r, z, (size_t)m->dim);
-        for (int k = 0; k < m->dim; k++) {
-            z[k] = m->mean[at(m, k, c)] + sqrtf(m->variance[at(m, k, c)]) * z[k];
-            s += z[k] * z[k];
-        }
-        s = 1 / sqrtf(s + TINY);
-        for (int k = 0; k < m->dim; k++)
-            z[k] *= s;
+        weight[c] = sum += weight[c];
     }
+    make_rows(m);
+    ss_mix_rows rows = {last + 1, m->dim, weight, m->rows, m->rows + (size_t)m->stride * (size_t)m->dim};
+    ss_mix_draw(&rows, r, n, out);
     return n;
 }
 
@@ -691,8 +765,11 @@ int ss_mixture_restore(ss_mixture *m, const void *bytes, size_t size, ss_err *e)
     memcpy(was->block, (const char *)bytes + sizeof s, m->floats * sizeof(float));
     was->used = s.used;
     rc = check(was, e);
+    for (int c = 0; c < was->used; c++)
+        sum_spread(was, c); /* not left to what was read: it is kept as long as its component does not move */
     if (rc == SS_OK) {
         memcpy(m->block, was->block, m->floats * sizeof(float));
+        moved(m);
         m->used = s.used;
         m->seen = s.seen;
         m->pooled = s.pooled;

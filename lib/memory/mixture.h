@@ -23,8 +23,9 @@
  * tau is solved for so that the exponential of these weights' entropy is SS_MIXTURE_EFFECTIVE (as near as
  * weights and number allow). Source: Quan and Pathirana, StreamSplit, arXiv 2605.26523, eq. 7-9.
  *
- * Shapes: z [dim] f32. Not locked. Single precision plain loops over components; the same inputs in the same
- * order give the same bits, and so does going on from a restored state.
+ * Shapes: z [dim] f32. Not locked. Single precision in an order fixed by shape, with exp and ln of our own:
+ * the same inputs in the same order give the same bits, at every instruction-set level and with every C
+ * library, and so does going on from a restored state.
  */
 #ifndef SS_MEMORY_MIXTURE_H
 #define SS_MEMORY_MIXTURE_H
@@ -81,7 +82,7 @@ float ss_mixture_neighbours(const ss_mixture *m, int own, float *weight);
  * out [n][dim]: virtual negatives for an anchor of component own (0..used-1). Takes a number of draws from r
  * that depends on n and dim alone. Returns n, or SS_ERANGE (no such component, or no other one is live).
  */
-int ss_mixture_draw(const ss_mixture *m, int own, ss_rng *r, int n, float *out);
+int ss_mixture_draw(ss_mixture *m, int own, ss_rng *r, int n, float *out);
 
 /**
  * The form that travels with a model: f16 means and deviations, little-endian, versioned, CRC-32C at its end.

@@ -280,6 +280,159 @@ START_TEST(negatives_come_from_the_others)
 }
 END_TEST
 
+START_TEST(weights_of_negatives_follow_the_law)
+{
+    ss_mixture *m = trained(5056);
+    int used = ss_mixture_used(m), checked = 0;
+    for (int own = 0; own < used; own += 3) {
+        float weight[SS_MIXTURE_COMPONENTS], pi, mean[D], own_mean[D];
+        double x[SS_MIXTURE_COMPONENTS], y[SS_MIXTURE_COMPONENTS], sum = 0, entropy = 0, mx = 0, my = 0,
+                                                                   n = 0;
+        float effective = ss_mixture_neighbours(m, own, weight);
+        ss_mixture_component(m, own, own_mean, NULL, NULL);
+        ck_assert_float_eq(weight[own], 0);
+        for (int c = 0; c < used; c++) {
+            if (!(weight[c] > 1e-12f))
+                continue;
+            ss_mixture_component(m, c, mean, NULL, &pi);
+            x[c] = 0;
+            for (int k = 0; k < D; k++)
+                x[c] += ((double)own_mean[k] - mean[k]) * ((double)own_mean[k] - mean[k]);
+            y[c] = log(weight[c] / pi);
+            sum += weight[c];
+            entropy -= weight[c] * log(weight[c]);
+            mx += x[c];
+            my += y[c];
+            n++;
+        }
+        ck_assert_double_eq_tol(sum, 1, 1e-5);
+        ck_assert_double_eq_tol(exp(entropy), effective, 1e-3);
+        if (n > 12)
+            ck_assert_double_eq_tol(effective, SS_MIXTURE_EFFECTIVE, 5e-3);
+        /* weight / pi falls with the squared distance, along one line in the logarithm. */
+        double sxx = 0, sxy = 0;
+        for (int c = 0; c < used; c++)
+            if (weight[c] > 1e-12f) {
+                sxx += (x[c] - mx / n) * (x[c] - mx / n);
+                sxy += (x[c] - mx / n) * (y[c] - my / n);
+            }
+        ck_assert_double_lt(sxy, 0);
+        for (int c = 0; c < used; c++)
+            if (weight[c] > 1e-12f) {
+                ck_assert_double_eq_tol(y[c], my / n + sxy / sxx * (x[c] - mx / n), 2e-3);
+                checked++;
+            }
+    }
+    ck_assert_int_gt(checked, 50);
+    ss_mixture_free(m);
+}
+END_TEST
+
+/* Draws against others of the same law, made one at a time in double precision: how often each component
+ * comes, first, second and fourth moments in every dimension, and that neither rows nor dimensions repeat. */
+START_TEST(negatives_follow_the_law)
+{
+    enum { N = 20000, TURNED = 1000 };
+    ss_mixture *m = trained(5056);
+    int used = ss_mixture_used(m), own = 0, count[2][SS_MIXTURE_COMPONENTS] = {{0}};
+    float weight[SS_MIXTURE_COMPONENTS], (*z)[D] = malloc(N * sizeof *z);
+    static float mean[SS_MIXTURE_COMPONENTS][D], variance[SS_MIXTURE_COMPONENTS][D];
+    while (ss_mixture_neighbours(m, own, weight) < 8)
+        own++;
+    for (int c = 0; c < used; c++)
+        ss_mixture_component(m, c, mean[c], variance[c], NULL);
+    ss_rng r = ss_rng_make(11, 1), g = ss_rng_make(12, 2);
+    r.next = 2; /* in the middle of a block */
+    ck_assert_int_eq(ss_mixture_draw(m, own, &r, N, z[0]), N);
+    ck_assert_uint_eq(r.next, 4 * (uint64_t)N * (D / 4 + 1));
+    static double moment[2][4][D]; /* of z - mean of the component, powers 1 to 4 */
+    static double repeat[D];       /* products with the row before, turned by so many dimensions */
+    double across = 0;
+    for (int side = 0; side < 2; side++) {
+        double before[D] = {0};
+        for (int i = 0; i < N; i++) {
+            double now[D], s = 0;
+            ss_mixture_score score;
+            float of_double[D], *at = z[i];
+            if (side) {
+                double u = ss_rng_uniform(&g);
+                int c = 0;
+                while (c < used - 1 && u >= weight[c])
+                    u -= weight[c++];
+                for (int k = 0; k < D; k++) {
+                    now[k] = mean[c][k] + sqrt(variance[c][k]) * ss_rng_normal(&g);
+                    s += now[k] * now[k];
+                }
+                for (int k = 0; k < D; k++)
+                    of_double[k] = (float)(now[k] / sqrt(s));
+                at = of_double;
+            }
+            ss_mixture_rate(m, at, &score);
+            count[side][score.component]++;
+            for (int k = 0; k < D; k++) {
+                double d = now[k] = at[k] - mean[score.component][k], v = 1;
+                for (int q = 0; q < 4; q++)
+                    moment[side][q][k] += (v *= d) / N;
+            }
+            if (!side)
+                for (int k = 0; k < D; k++) {
+                    now[k] /= sqrt(variance[score.component][k]);
+                    across += k ? now[k] * now[k - 1] : 0;
+                    for (int q = 0; i < TURNED && q < D; q++)
+                        repeat[q] += now[k] * before[(k + q) % D];
+                }
+            memcpy(before, now, sizeof now);
+        }
+    }
+    for (int c = 0; c < used; c++) {
+        double expected = (double)N * weight[c];
+        ck_assert_double_le(fabs(count[0][c] - expected), 5 * sqrt(expected) + 0.02 * expected + 5);
+        ck_assert_double_le(abs(count[0][c] - count[1][c]), 5 * sqrt(2 * expected) + 5);
+    }
+    double first = 0, second = 0, fourth[2] = {0};
+    for (int k = 0; k < D; k++) {
+        double d = moment[0][0][k] - moment[1][0][k], v = moment[1][1][k], w = moment[1][3][k] - v * v;
+        first += d * d / (2 * v / N);
+        d = moment[0][1][k] - v;
+        second += d * d / (2 * w / N);
+        fourth[0] += moment[0][3][k];
+        fourth[1] += moment[1][3][k];
+    }
+    /* Chi squared of D degrees of freedom: deviation 16. */
+    ck_assert_double_le(first, D + 5 * 16);
+    ck_assert_double_le(second, D + 5 * 16);
+    ck_assert_double_eq_tol(fourth[0] / fourth[1], 1, 0.02);
+    /* The deviation of a sum of products of independent ones is the root of their number. */
+    ck_assert_double_le(fabs(across), 10 * sqrt((double)N * D));
+    for (int q = 0; q < D; q++)
+        ck_assert_double_le(fabs(repeat[q]), 6 * sqrt((double)TURNED * D));
+    free(z);
+    ss_mixture_free(m);
+}
+END_TEST
+
+START_TEST(uncertainty_at_the_centres_is_as_said)
+{
+    ss_mixture *m = trained(5056); /* the width has just been solved for */
+    float z[D], weight, of_first[SS_MIXTURE_COMPONENTS], of_second[SS_MIXTURE_COMPONENTS];
+    ss_mixture_neighbours(m, 0, of_first);
+    ss_mixture_neighbours(m, 1, of_second);
+    double u = 0, mass = 0;
+    for (int c = 0; c < ss_mixture_used(m); c++)
+        if (of_first[c] > 0 || of_second[c] > 0) {
+            ss_mixture_score s;
+            ss_mixture_component(m, c, z, NULL, &weight);
+            ss_mixture_rate(m, z, &s);
+            ck_assert_int_eq(s.component, c);
+            ck_assert_float_lt(s.novelty, 1e-6f);
+            u += weight * s.u;
+            mass += weight;
+        }
+    ck_assert_double_eq_tol(u / mass, SS_MIXTURE_CENTRE_U, 5e-4);
+    ss_mixture_free(m);
+}
+END_TEST
+
 START_TEST(packed_round_trip)
 {
     ss_mixture *m = trained(3000), *back;
@@ -388,6 +541,9 @@ int main(void)
     tcase_add_test(c, plain_moving_average_collapses);
     tcase_add_test(c, cold_start_and_odd_input);
     tcase_add_test(c, negatives_come_from_the_others);
+    tcase_add_test(c, weights_of_negatives_follow_the_law);
+    tcase_add_test(c, negatives_follow_the_law);
+    tcase_add_test(c, uncertainty_at_the_centres_is_as_said);
     tcase_add_test(c, packed_round_trip);
     tcase_add_test(c, restored_state_goes_on_bit_for_bit);
     suite_add_tcase(s, c);
