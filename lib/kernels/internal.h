@@ -156,6 +156,12 @@ typedef struct ss_kernel_table {
     void (*mix_rows)(size_t dim, size_t stride, const float *mean, const float *variance, float *row_mean,
                      float *row_deviation);
     void (*mix_draw)(const ss_mix_rows *m, const ss_rng *r, size_t n, float *out);
+    void (*clean)(size_t n, float limit, const float *in, float *out, uint64_t *nonfinite,
+                  uint64_t *excessive);
+    void (*taper)(size_t n, const float *x, const float *weight, float inv_sum, float *out);
+    void (*spectrum)(size_t half, const float *z, const float *turn, float *work, float *power);
+    void (*bands)(size_t rows, const int *first, const int *blocks, const float *weight, const float *power,
+                  float floor, float *out);
 } ss_kernel_table;
 
 /* Places in the constants of adam. */

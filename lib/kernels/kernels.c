@@ -459,6 +459,29 @@ void ss_mix_draw(const ss_mix_rows *m, ss_rng *r, int n, float *out)
     r->next = ((r->next >> 2) + (uint64_t)n * (((uint64_t)m->dim + 3) / 4 + 1)) << 2;
 }
 
+/* ---- frames of sound ---- */
+
+void ss_clean(size_t n, float limit, const float *in, float *out, uint64_t *nonfinite, uint64_t *excessive)
+{
+    ss_kernels()->clean(n, limit, in, out, nonfinite, excessive);
+}
+
+void ss_taper(size_t n, const float *x, const float *weight, float inv_sum, float *out)
+{
+    ss_kernels()->taper(n, x, weight, inv_sum, out);
+}
+
+void ss_spectrum_power(int half, const float *z, const float *turn, float *work, float *power)
+{
+    ss_kernels()->spectrum((size_t)half, z, turn, work, power);
+}
+
+void ss_log_bands(int rows, const int *first, const int *blocks, const float *weight, const float *power,
+                  float floor, float *out)
+{
+    ss_kernels()->bands((size_t)rows, first, blocks, weight, power, floor, out);
+}
+
 /* ---- conversions ---- */
 
 void ss_f16_from_f32(size_t n, const float *x, uint16_t *y)

@@ -285,4 +285,28 @@ typedef struct ss_mix_rows {
  */
 void ss_mix_draw(const ss_mix_rows *m, ss_rng *r, int n, float *out);
 
+/* ---- frames of sound ---- */
+
+/** out [n] = in, held within +-limit, 0 where it is not finite; both cases are added to the counts. */
+void ss_clean(size_t n, float limit, const float *in, float *out, uint64_t *nonfinite, uint64_t *excessive);
+/** out [n] = weight (x - mean), mean = inv_sum * sum of weight x, or 0 if inv_sum is 0. */
+void ss_taper(size_t n, const float *x, const float *weight, float inv_sum, float *out);
+/**
+ * power [half + 1] = |X|^2 of the transform X of 2 half real samples, from z [half] complex: the transform of
+ * the samples taken as `half` complex numbers. turn: the cosines, then the sines, of -pi k / half for whole k
+ * from 0 to below (half + 1) / 2 rounded down. work [3 (half + 1)].
+ */
+void ss_spectrum_power(int half, const float *z, const float *turn, float *work, float *power);
+
+#define SS_BAND_BLOCK 16 /* filters that go together, and bins side by side */
+/**
+ * out [rows] = ln(sum of weight power + floor), floor > 0. In each group of 16 filters, the last group filled
+ * up, all have the same number of blocks of 16 bins:
+ *   first [groups][16]: where a filter begins; blocks [groups];
+ *   weight [blocks of the group][16 filters][16 bins], one group behind the other, with zeros where no bin
+ * is. power is read as far as blocks go, and must be finite there.
+ */
+void ss_log_bands(int rows, const int *first, const int *blocks, const float *weight, const float *power,
+                  float floor, float *out);
+
 #endif

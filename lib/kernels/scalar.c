@@ -7,6 +7,7 @@
 #include "kernels/vec_scalar.h"
 #include "kernels/elements.h"
 #include "kernels/memory_vec.h"
+#include "kernels/sound_vec.h"
 #include "kernels/winograd_vec.h"
 #include "kernels/scalar.h"
 
@@ -136,4 +137,4 @@ void ss_scalar_gemm(bool ta, bool tb, int m, int n, int k, const float *a, int l
         }
 }
 
-const ss_kernel_table ss_kernels_scalar = {ELEMENTS, WINOGRAD, MEMORY};
+const ss_kernel_table ss_kernels_scalar = {ELEMENTS, WINOGRAD, MEMORY, SOUND};

@@ -885,6 +885,61 @@ static bool check_mixture(ss_cpu l)
            report("draws", "", out[1], out[0], (size_t)n * d * sizeof *z);
 }
 
+static bool check_sound(ss_cpu l)
+{
+    static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1.0f, -1.0f, 3e38f, -1.5f, 1e-40f};
+    size_t n = (size_t)some(1, 600);
+    int half = some(1, 300), pairs = (half + 1) / 2, rows = some(1, 70), groups = (rows + 15) / 16, bins = 0;
+    float *x = normal(n), *dirty = normal(n), *weight = normal(n), *z = normal(2 * (size_t)half),
+          *turn = normal(2 * (size_t)pairs + 1), *work = scratch(3 * ((size_t)half + 1)), floor = 1e-6f;
+    for (size_t i = 0; i < n; i++)
+        dirty[i] = some(0, 4) ? dirty[i] : special[some(0, 9)];
+    int *first = room(16 * (size_t)groups, sizeof *first), *blocks = room((size_t)groups, sizeof *blocks);
+    size_t weights = 0;
+    for (int g = 0; g < groups; g++) {
+        weights += 256 * (size_t)(blocks[g] = some(1, 3));
+        for (int i = 16 * g; i < 16 * g + 16; i++) {
+            first[i] = i < rows ? some(0, 100) : 0;
+            bins = first[i] + 16 * blocks[g] > bins ? first[i] + 16 * blocks[g] : bins;
+        }
+    }
+    float *w = sparse(weights), *power = normal((size_t)bins);
+    for (size_t i = 0; i < weights; i++)
+        w[i] = fabsf(w[i]);
+    for (int i = 0; i < bins; i++)
+        power[i] *= power[i];
+    float *c[2], *t[2], *t0[2], *s[2], *b[2];
+    uint64_t bad[2] = {0}, much[2] = {0};
+    for (int i = 0; i < 2; i++) {
+        level(i ? l : SS_CPU_SCALAR);
+        ss_clean(n, 1.0f, dirty, c[i] = empty(n), &bad[i], &much[i]);
+        ss_taper(n, x, weight, 0.01f, t[i] = empty(n));
+        ss_taper(n, x, weight, 0, t0[i] = empty(n));
+        ss_spectrum_power(half, z, turn, work, s[i] = empty((size_t)half + 1));
+        ss_log_bands(rows, first, blocks, w, power, floor, b[i] = empty((size_t)rows));
+    }
+    bool good = bad[0] == bad[1] && much[0] == much[1];
+    for (size_t i = 0; i < n; i++) {
+        float v = dirty[i];
+        good &= c[0][i] == (isfinite(v) ? fmaxf(-1, fminf(1, v)) : 0);
+        bad[0] -= !isfinite(v);
+        much[0] -= isfinite(v) && fabsf(v) > 1;
+        good &= t0[0][i] == weight[i] * x[i];
+    }
+    for (int m = 0, at = 0; m < rows; at += m % 16 == 15 ? 256 * blocks[m / 16] : 0, m++) {
+        double sum = 0;
+        for (int k = 0; k < 16 * blocks[m / 16]; k++)
+            sum += (double)w[at + (k / 16 * 16 + m % 16) * 16 + k % 16] * (double)power[first[m] + k];
+        good &= fabs((double)b[0][m] - log(sum + 1e-6)) < 1e-5;
+    }
+    good &= bad[0] == 0 && much[0] == 0;
+    return good & report("clean", "", c[1], c[0], n * sizeof *x) &
+           report("taper", "", t[1], t[0], n * sizeof *x) &
+           report("taper alone", "", t0[1], t0[0], n * sizeof *x) &
+           report("power", "", s[1], s[0], ((size_t)half + 1) * sizeof *x) &
+           report("bands", "", b[1], b[0], (size_t)rows * sizeof *x);
+}
+
 static const struct {
     const char *name;
     bool (*check)(ss_cpu l);
@@ -906,6 +961,7 @@ static const struct {
     {"int8 rest", check_int8_rest, 60},
     {"random", check_random, 60},
     {"mixture", check_mixture, 60},
+    {"sound", check_sound, 60},
 };
 
 /* ---- speed ---- */

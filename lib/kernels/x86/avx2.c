@@ -1,6 +1,7 @@
 #include "kernels/x86/vec_avx2.h"
 #include "kernels/elements.h"
 #include "kernels/memory_vec.h"
+#include "kernels/sound_vec.h"
 
 #define REGISTERS         16
 #define CONV_TILES_1(X)   X(6, 1) X(4, 1) X(3, 1) X(2, 1) X(1, 1)
@@ -15,4 +16,4 @@
 #include "kernels/tiles.h"
 #include "kernels/winograd_vec.h"
 
-const ss_kernel_table ss_kernels_avx2 = {ELEMENTS, TILES, WINOGRAD, MEMORY};
+const ss_kernel_table ss_kernels_avx2 = {ELEMENTS, TILES, WINOGRAD, MEMORY, SOUND};
