@@ -1,6 +1,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/crc32c.h"
 #include "base/rng.h"
 #include "unit.h"
@@ -61,16 +62,23 @@ START_TEST(in_parts)
 }
 END_TEST
 
-/* Long enough for what goes side by side, in stretches of both sizes and with what is left. */
-START_TEST(long_ones)
+/* Long enough for what is folded or goes side by side, in stretches of every size and with what is left. */
+static void compare_long_ones(void)
 {
     static uint8_t b[100000];
     ss_rng r = ss_rng_make(2, 0);
     for (size_t i = 0; i < sizeof b; i++)
         b[i] = (uint8_t)ss_rng_u32(&r);
-    for (size_t n = 1500; n < sizeof b - 8; n += 1 + n / 37)
+    for (size_t n = 250; n < sizeof b - 8; n += 1 + n / 500)
         ck_assert_uint_eq(ss_crc32c(7, b + n % 8, n), ss_crc32c_table(7, b + n % 8, n));
     ck_assert_uint_eq(ss_crc32c(0, b, sizeof b), definition(0, b, sizeof b));
+}
+
+START_TEST(long_ones)
+{
+    compare_long_ones();
+    ck_assert_int_eq(ss_cpu_lower("avx2"), 0);
+    compare_long_ones();
 }
 END_TEST
 
