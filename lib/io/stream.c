@@ -15,17 +15,20 @@
 static const uint8_t magic[8] = {0x89, 'S', 'S', 'T', '\r', '\n', 0x1a, '\n'};
 
 enum {
-    BUFFER = 65536,
-    PREAMBLE = 16, /* magic, version, length of the JSON */
-    FIXED = 12,    /* length .. reserved */
-    WHO = 28,      /* device, epoch, seq, time */
+    BUFFER = 65536, /* what a pipe holds, so that the other side finds it full or empty */
+    PIECE = 262144, /* most of a payload at a time: checksum and copy share the cache */
+    PREAMBLE = 16,  /* magic, version, length of the JSON */
+    FIXED = 12,     /* length .. reserved */
+    WHO = 28,       /* device, epoch, seq, time */
     MAX_ATTR_BYTES = SS_ATTR_MAX * 9,
     MAX_HEADER = FIXED + 4 * SS_MAX_RANK + WHO + MAX_ATTR_BYTES,
     RESERVED_FLAGS = 0xf0,
-    DIRECT = 16384, /* payloads from here on are written where they lie */
-    GROWTH = 4,     /* so that old and new buffer together stay below 1.25 times the cap */
-    FIRST = 262144, /* bytes that a payload buffer may have before any of them has come */
-    WATCH_MS = 250  /* how often a waiting reader looks at its stop flag */
+    LEAD = 1024,       /* room in front of a read for what is left of the one before: the most of a header */
+    DIRECT = 16384,    /* pieces of a payload from here on are written and read where they lie */
+    GROWTH = 4,        /* so that old and new buffer together stay below 1.25 times the cap */
+    FIRST = 262144,    /* bytes that a payload buffer may have before any of them has come */
+    AT_ONCE = 1 << 20, /* bytes of a payload buffer that may be there before they are needed: it is quicker */
+    WATCH_MS = 250     /* how often a waiting reader looks at its stop flag */
 };
 
 /* Fuzzers would never get past a checksum. */
@@ -141,32 +144,46 @@ static int write_all(ss_writer *w, struct iovec *iov, int n, ss_err *e)
     return SS_OK;
 }
 
-int ss_writer_flush(ss_writer *w, ss_err *e)
+/* Write what waits, and data [n] behind it. */
+static int write_out(ss_writer *w, const void *data, size_t n, ss_err *e)
 {
-    if (w->failed)
-        return writer_usable(w, e);
-    struct iovec iov = {w->buf, w->n};
-    w->n = 0;
-    return write_all(w, &iov, 1, e);
-}
-
-static int write_bytes(ss_writer *w, const void *data, size_t n, ss_err *e)
-{
-    if (n > BUFFER - w->n && n < DIRECT) {
-        int rc = ss_writer_flush(w, e);
-        if (rc)
-            return rc;
-    }
-    w->offset += n;
-    if (n <= BUFFER - w->n) {
-        if (n)
-            memcpy(w->buf + w->n, data, n);
-        w->n += n;
-        return SS_OK;
-    }
     struct iovec iov[2] = {{w->buf, w->n}, {(void *)data, n}};
     w->n = 0;
-    return write_all(w, iov, 2, e);
+    return write_all(w, iov, n ? 2 : 1, e);
+}
+
+int ss_writer_flush(ss_writer *w, ss_err *e)
+{
+    return w->failed ? writer_usable(w, e) : write_out(w, NULL, 0, e);
+}
+
+/* Put data [n]. Writes are multiples of BUFFER, whatever the records; `crc`, if there is one, goes on over
+ * each piece right before it is copied, so that the copy finds it in the cache. */
+static int write_bytes(ss_writer *w, const void *data, size_t n, uint32_t *crc, ss_err *e)
+{
+    const uint8_t *p = data;
+    w->offset += n;
+    while (n) {
+        size_t room = BUFFER - w->n, part = n;
+        if (n >= room) /* up to where the buffer is full, once or several times */
+            part = room + ((n < PIECE ? n : PIECE) - room) / BUFFER * BUFFER;
+        if (crc)
+            *crc = ss_crc32c(*crc, p, part);
+        int rc = SS_OK;
+        if (part >= room && part >= DIRECT) {
+            rc = write_out(w, p, part, e);
+        } else {
+            memcpy(w->buf + w->n, p, part);
+            w->n += part;
+            if (part == room)
+                rc = write_out(w, NULL, 0, e);
+        }
+        if (rc)
+            return rc;
+        p += part;
+        n -= part;
+    }
+    return SS_OK;
 }
 
 int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
@@ -197,11 +214,11 @@ int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
     uint32_t crc = ss_crc32c(ss_crc32c(0, lead, sizeof lead), json, n);
     put_le(tail, crc, 4);
     w->running = ss_crc32c(0, tail, 4);
-    rc = write_bytes(w, lead, sizeof lead, e);
+    rc = write_bytes(w, lead, sizeof lead, NULL, e);
     if (!rc)
-        rc = write_bytes(w, json, n, e);
+        rc = write_bytes(w, json, n, NULL, e);
     if (!rc)
-        rc = write_bytes(w, tail, 4, e);
+        rc = write_bytes(w, tail, 4, NULL, e);
 out:
     ss_free(json);
     if (rc)
@@ -272,13 +289,15 @@ static int put(ss_writer *w, const ss_record *rec, ss_err *e)
     put_le(p, (uint64_t)rec->time_ns, 8);
     put_le(end, ss_crc32c(0, head, n), 4);
     w->running = ss_crc32c(w->running, end, 4);
-    int rc = write_bytes(w, head, n + 4, e);
+    uint32_t crc = 0;
+    int rc = write_bytes(w, head, n + 4, NULL, e);
+    if (!rc)
+        rc = write_bytes(w, rec->data, rec->size, &crc, e);
     if (rc || !rec->size)
         return rc;
-    put_le(tail, ss_crc32c(0, rec->data, rec->size), 4);
+    put_le(tail, crc, 4);
     w->running = ss_crc32c(w->running, tail, 4);
-    rc = write_bytes(w, rec->data, rec->size, e);
-    return rc ? rc : write_bytes(w, tail, 4, e);
+    return write_bytes(w, tail, 4, NULL, e);
 }
 
 int ss_writer_put(ss_writer *w, const ss_record *rec, ss_err *e)
@@ -343,8 +362,9 @@ struct ss_reader {
     ss_record rec;
     uint8_t *data; /* payload, room for `room` bytes */
     size_t room;
+    uint32_t crc;      /* of the payload */
     size_t head, tail; /* unread bytes in buf */
-    uint8_t buf[BUFFER];
+    uint8_t buf[LEAD + BUFFER];
 };
 
 int ss_reader_open(ss_reader **out, int fd, const ss_limits *limits, ss_err *e)
@@ -420,14 +440,14 @@ static int wait_input(ss_reader *r)
     }
 }
 
-/* Read some bytes: their number, 0 at the end of the file, or negative. */
-static ssize_t read_some(ss_reader *r, void *to, size_t room)
+/* Read some bytes to iov [count]: their number, 0 at the end of the file, or negative. */
+static ssize_t read_some(ss_reader *r, const struct iovec *iov, int count)
 {
     for (;;) {
         int rc = wait_input(r);
         if (rc)
             return rc;
-        ssize_t n = read(r->fd, to, room);
+        ssize_t n = count == 1 ? read(r->fd, iov->iov_base, iov->iov_len) : readv(r->fd, iov, count);
         if (n >= 0)
             return n;
         if (errno == EAGAIN) {
@@ -439,16 +459,23 @@ static ssize_t read_some(ss_reader *r, void *to, size_t room)
     }
 }
 
-/* Have at least n <= BUFFER bytes in the buffer: 1; 0 when the input ends before; or negative. */
+/* Move what is unread so that what can be read behind it is BUFFER bytes, or as many as there is room for. */
+static struct iovec make_room(ss_reader *r)
+{
+    size_t have = r->tail - r->head, to = have < LEAD ? LEAD - have : 0;
+    if (have && to != r->head)
+        memmove(r->buf + to, r->buf + r->head, have);
+    r->head = to;
+    r->tail = to + have;
+    return (struct iovec){r->buf + r->tail, sizeof r->buf - r->tail};
+}
+
+/* Have at least n <= LEAD bytes in the buffer: 1; 0 when the input ends before; or negative. */
 static int need(ss_reader *r, size_t n)
 {
-    if (r->head + n > BUFFER) {
-        memmove(r->buf, r->buf + r->head, r->tail - r->head);
-        r->tail -= r->head;
-        r->head = 0;
-    }
     while (r->tail - r->head < n) {
-        ssize_t k = read_some(r, r->buf + r->tail, BUFFER - r->tail);
+        struct iovec iov = make_room(r);
+        ssize_t k = read_some(r, &iov, 1);
         if (k <= 0)
             return (int)k;
         r->tail += (size_t)k;
@@ -475,15 +502,19 @@ static int grow(ss_reader *r, size_t have, size_t size)
         r->data = NULL;
         r->room = 0;
     }
-    uint8_t *data = ss_realloc(r->data, room, 1);
+    uint8_t *data = room <= AT_ONCE ? ss_alloc_whole(room, 1) : ss_alloc(room, 1);
     if (!data)
         return ss_err_set(&r->err, SS_ENOMEM, "no memory for a record of %zu bytes", size);
+    if (have)
+        memcpy(data, r->data, have);
+    ss_free(r->data);
     r->data = data;
     r->room = room;
     return SS_OK;
 }
 
-/* The next `size` bytes into r->data: 1; 0 when the input ends before; or negative. */
+/* The next `size` bytes into r->data, and r->crc goes on over each piece while it is in the cache: 1; 0 when
+ * the input ends before; or negative. */
 static int fetch(ss_reader *r, size_t size)
 {
     int rc = !r->data || r->room < size ? grow(r, 0, size) : SS_OK;
@@ -492,22 +523,30 @@ static int fetch(ss_reader *r, size_t size)
             rc = grow(r, have, size);
             continue;
         }
-        size_t want = (size < r->room ? size : r->room) - have, ready = r->tail - r->head;
-        if (ready) {
-            size_t n = ready < want ? ready : want;
-            memcpy(r->data + have, taken(r, n), n);
-            have += n;
-        } else if (want < BUFFER) {
+        size_t want = (size < r->room ? size : r->room) - have, n;
+        if (r->tail == r->head && want >= DIRECT) { /* to its place, and what comes behind it to the buffer */
+            n = want < PIECE ? want : PIECE;
+            struct iovec iov[2] = {{r->data + have, n}, make_room(r)};
+            if (n < BUFFER)
+                iov[1].iov_len = BUFFER - n;
+            ssize_t k = read_some(r, iov, n < BUFFER ? 2 : 1);
+            if (k <= 0)
+                return (int)k;
+            if ((size_t)k > n)
+                r->tail += (size_t)k - n;
+            else
+                n = (size_t)k;
+            r->offset += n;
+        } else {
             int k = need(r, 1);
             if (k <= 0)
                 return k;
-        } else {
-            ssize_t k = read_some(r, r->data + have, want);
-            if (k <= 0)
-                return (int)k;
-            have += (size_t)k;
-            r->offset += (size_t)k;
+            n = r->tail - r->head;
+            n = n < want ? n : want;
+            memcpy(r->data + have, taken(r, n), n);
         }
+        r->crc = ss_crc32c(r->crc, r->data + have, n);
+        have += n;
     }
     return rc ? rc : 1;
 }
@@ -533,16 +572,17 @@ static int read_preamble(ss_reader *r)
     if (rc < 0)
         return rc;
     size_t n = r->tail - r->head;
-    if (memcmp(r->buf, magic, n < sizeof magic ? n : sizeof magic))
-        return bad_magic(r, r->buf, n);
+    const uint8_t *p = r->buf + r->head;
+    if (memcmp(p, magic, n < sizeof magic ? n : sizeof magic))
+        return bad_magic(r, p, n);
     if (rc)
         rc = need(r, PREAMBLE);
     if (rc <= 0)
         return rc ? rc : cut_short(r, n ? "in the preamble" : "before the preamble: the input is empty");
-    const uint8_t *p = taken(r, PREAMBLE);
+    p = taken(r, PREAMBLE);
     uint16_t major = get16(p + 8);
     size_t length = get32(p + 12);
-    uint32_t crc = ss_crc32c(0, p, PREAMBLE);
+    r->crc = ss_crc32c(0, p, PREAMBLE);
     if (length > SS_STREAM_MAX_HEADER)
         return ss_err_set(&r->err, SS_EDAMAGED, "header of %zu bytes, at most %d are allowed", length,
                           SS_STREAM_MAX_HEADER);
@@ -554,9 +594,8 @@ static int read_preamble(ss_reader *r)
         rc = need(r, 4);
     if (rc <= 0)
         return rc ? rc : cut_short(r, "in the preamble");
-    crc = ss_crc32c(crc, r->data, length);
     p = taken(r, 4);
-    if (DIFFER(crc, get32(p)))
+    if (DIFFER(r->crc, get32(p)))
         return ss_err_set(&r->err, SS_EDAMAGED, "preamble: checksum differs");
     r->running = ss_crc32c(0, p, 4);
     /* The layout up to here is the same in every version. */
@@ -670,6 +709,7 @@ static int read_head(ss_reader *r)
 static int read_payload(ss_reader *r)
 {
     size_t size = r->rec.size;
+    r->crc = 0;
     int rc = fetch(r, size);
     r->rec.data = r->data;
     if (rc <= 0 || !size)
@@ -678,7 +718,7 @@ static int read_payload(ss_reader *r)
     if (rc <= 0)
         return rc;
     const uint8_t *p = taken(r, 4);
-    if (DIFFER(ss_crc32c(0, r->data, size), get32(p)))
+    if (DIFFER(r->crc, get32(p)))
         return ss_err_set(&r->err, SS_EDAMAGED, "payload checksum differs");
     if (r->rec.type != SS_TYPE_END)
         r->running = ss_crc32c(r->running, p, 4);
@@ -761,17 +801,13 @@ bool ss_reader_ready(ss_reader *r)
         const uint8_t *p = r->buf + r->head;
         if (have >= FIXED && p[4] == SS_TYPE_END)
             return false;
-        if (have == BUFFER || (have >= FIXED && have - 4 >= get32(p)))
+        if (have >= BUFFER || (have >= FIXED && have - 4 >= get32(p)))
             return true;
-        if (r->head) {
-            memmove(r->buf, p, have);
-            r->head = 0;
-            r->tail = have;
-        }
         struct pollfd f = {r->fd, POLLIN, 0};
         if (poll(&f, 1, 0) <= 0)
             return false;
-        ssize_t n = read(r->fd, r->buf + r->tail, BUFFER - r->tail);
+        struct iovec iov = make_room(r);
+        ssize_t n = read(r->fd, iov.iov_base, iov.iov_len);
         if (n <= 0) /* the next call sees the end or the failure itself */
             return n == 0 || (errno != EAGAIN && errno != EINTR);
         r->tail += (size_t)n;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -277,6 +278,260 @@ START_TEST(byte_by_byte)
     free(payload);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+/* A descriptor that is played: what is written to it is kept, what is read from it comes from there. */
+static struct {
+    int fd; /* 0: none; another one than those of files, that is always ready */
+    uint8_t *bytes;
+    size_t n, room;
+    size_t at;   /* bytes read */
+    size_t most; /* bytes that a call moves */
+    size_t cut;  /* a call that comes to this byte stops there */
+    int refusal; /* errno of the next call, which comes after every call that was cut short */
+    unsigned refused;
+} play;
+
+static ssize_t move(const struct iovec *iov, int count, bool out)
+{
+    size_t *at = out ? &play.n : &play.at, left = (out ? play.room : play.n) - *at, done = 0;
+    errno = play.refusal;
+    play.refusal = 0;
+    if (errno)
+        return -1;
+    if (play.most < left)
+        left = play.most;
+    if (*at < play.cut && play.cut - *at < left)
+        left = play.cut - *at;
+    for (int i = 0; i < count; i++) {
+        size_t part = iov[i].iov_len < left - done ? iov[i].iov_len : left - done;
+        if (!part)
+            continue;
+        if (out)
+            memcpy(play.bytes + *at, iov[i].iov_base, part);
+        else
+            memcpy(iov[i].iov_base, play.bytes + *at, part);
+        *at += part;
+        done += part;
+    }
+    if (done && (done == play.most || *at == play.cut))
+        play.refusal = play.refused++ % 2 ? EINTR : EAGAIN;
+    return (ssize_t)done;
+}
+
+ssize_t __real_read(int fd, void *to, size_t n);
+ssize_t __real_readv(int fd, const struct iovec *iov, int count);
+ssize_t __real_writev(int fd, const struct iovec *iov, int count);
+ssize_t __wrap_read(int fd, void *to, size_t n);
+ssize_t __wrap_readv(int fd, const struct iovec *iov, int count);
+ssize_t __wrap_writev(int fd, const struct iovec *iov, int count);
+
+ssize_t __wrap_read(int fd, void *to, size_t n)
+{
+    return play.fd && fd == play.fd ? move(&(struct iovec){to, n}, 1, false) : __real_read(fd, to, n);
+}
+
+ssize_t __wrap_readv(int fd, const struct iovec *iov, int count)
+{
+    return play.fd && fd == play.fd ? move(iov, count, false) : __real_readv(fd, iov, count);
+}
+
+ssize_t __wrap_writev(int fd, const struct iovec *iov, int count)
+{
+    return play.fd && fd == play.fd ? move(iov, count, true) : __real_writev(fd, iov, count);
+}
+
+static void play_open(void)
+{
+    play.fd = open("/dev/null", O_RDWR);
+    play.room = 2 << 20;
+    play.bytes = malloc(play.room);
+    ck_assert_int_gt(play.fd, 2);
+}
+
+static void play_as(size_t most, size_t cut)
+{
+    play.at = 0;
+    play.most = most;
+    play.cut = cut;
+    play.refusal = 0;
+}
+
+static void play_close(void)
+{
+    close(play.fd);
+    free(play.bytes);
+}
+
+/* Payloads that are copied, that are written and read where they lie, that fill a buffer exactly, and that
+ * take several. */
+static const size_t mixed[] = {3,     65536, 24576,  24576, 24576, 16384,  65535,
+                               65482, 0,     262144, 70001, 128,   400000, 16383};
+enum { MIXED = sizeof mixed / sizeof *mixed, MIXED_LARGEST = 400000 };
+
+/* Write them; at[i], if asked for: where record i begins, at[MIXED] the end record. */
+static int write_mixed(int fd, const uint8_t *data, size_t *at)
+{
+    ss_err e;
+    ss_writer *w;
+    int rc = ss_writer_open(&w, fd, &embedding, &e);
+    for (int i = 0; i <= MIXED && !rc; i++) {
+        if (at)
+            at[i] = (size_t)ss_writer_offset(w);
+        if (i == MIXED)
+            break;
+        rc = ss_writer_put(w,
+                           &(ss_record){.type = SS_TYPE_DATA,
+                                        .dtype = SS_DTYPE_U8,
+                                        .rank = 1,
+                                        .dim = {(uint32_t)mixed[i]},
+                                        .size = mixed[i],
+                                        .data = data + i},
+                           &e);
+    }
+    if (!rc)
+        rc = ss_writer_end(w, &e);
+    ss_writer_close(&w);
+    return rc;
+}
+
+/* Read them: 0 when all came as they were put, else the error after *count of them. */
+static int read_mixed(int fd, const uint8_t *data, uint64_t *count)
+{
+    ss_err e;
+    ss_reader *r;
+    const ss_record *rec;
+    int rc;
+    must(ss_reader_open(&r, fd, NULL, &e), &e);
+    for (int i = 0; (rc = ss_reader_next(r, &rec, &e)) > 0; i++) {
+        ck_assert_int_lt(i, MIXED);
+        ck_assert_uint_eq(rec->size, mixed[i]);
+        ck_assert_uint_eq((uintptr_t)rec->data % SS_ALIGN, 0);
+        ck_assert(!mixed[i] || !memcmp(rec->data, data + i, mixed[i]));
+    }
+    *count = ss_reader_count(r);
+    ss_reader_close(&r);
+    ck_assert_uint_eq(ss_mem_used(), 0);
+    return rc;
+}
+
+static uint8_t *mixed_data(void)
+{
+    uint8_t *data = malloc(MIXED_LARGEST + MIXED);
+    for (size_t i = 0; i < MIXED_LARGEST + MIXED; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 13);
+    return data;
+}
+
+/* The next place after `k` that is worth a test: all around the ends of records and of full buffers, and some
+ * between them. */
+static size_t next_place(size_t k, const size_t *at)
+{
+    for (size_t step = 1; step < 4001; step++) {
+        k++;
+        for (int i = 0; i <= MIXED; i++)
+            if (k + 6 > at[i] && k < at[i] + 58)
+                return k;
+        if ((k + 2) % 65536 < 5)
+            return k;
+    }
+    return k;
+}
+
+/* Calls that move less than they could, down to a byte, or are interrupted at any byte. */
+START_TEST(short_counts)
+{
+    static const size_t most[] = {1, 7, 4095, 4096, 16383, 65535, 65536, 65537, 100003, 262143};
+    uint8_t *data = mixed_data(), *want = malloc(2 << 20);
+    size_t at[MIXED + 1], n;
+    uint64_t count;
+    play_open();
+    play_as(SIZE_MAX, 0);
+    ck_assert_int_eq(write_mixed(play.fd, data, at), 0);
+    n = play.n;
+    memcpy(want, play.bytes, n);
+    for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
+        play_as(most[i], 0);
+        play.n = 0;
+        ck_assert_int_eq(write_mixed(play.fd, data, NULL), 0);
+        ck_assert(play.n == n && !memcmp(play.bytes, want, n));
+        play_as(most[i], 0);
+        ck_assert_int_eq(read_mixed(play.fd, data, &count), 0);
+        ck_assert_uint_eq(count, MIXED);
+    }
+    ck_assert_uint_gt(play.refused, n);
+    for (size_t k = next_place(0, at); k < n; k = next_place(k, at)) {
+        play_as(SIZE_MAX, k);
+        play.n = 0;
+        ck_assert_int_eq(write_mixed(play.fd, data, NULL), 0);
+        ck_assert_msg(play.n == n && !memcmp(play.bytes, want, n), "interrupted at byte %zu", k);
+        play_as(SIZE_MAX, k);
+        ck_assert_int_eq(read_mixed(play.fd, data, &count), 0);
+    }
+    play_close();
+    free(want);
+    free(data);
+}
+END_TEST
+
+/* What is cut off or changed within large payloads and around them. */
+START_TEST(large_ones_damaged)
+{
+    uint8_t *data = mixed_data();
+    size_t at[MIXED + 1], n;
+    uint64_t count, whole = 0;
+    play_open();
+    play_as(SIZE_MAX, 0);
+    ck_assert_int_eq(write_mixed(play.fd, data, at), 0);
+    n = play.n;
+    for (size_t k = 0; k < n; k = next_place(k, at)) {
+        while (whole < MIXED && k >= at[whole + 1])
+            whole++;
+        play_as(SIZE_MAX, 0);
+        play.n = k;
+        ck_assert_int_eq(read_mixed(play.fd, data, &count), SS_ETRUNC);
+        ck_assert_uint_eq(count, whole);
+        play_as(SIZE_MAX, 0);
+        play.n = n;
+        play.bytes[k] ^= (uint8_t)(1 << k % 8);
+        int rc = read_mixed(play.fd, data, &count);
+        ck_assert_msg(rc == SS_EDAMAGED || rc == SS_ETRUNC, "byte %zu: %d", k, rc);
+        ck_assert_uint_eq(count, whole);
+        play.bytes[k] ^= (uint8_t)(1 << k % 8);
+    }
+    play_close();
+    free(data);
+}
+END_TEST
+
+/* A pipe of one page, both ends of it not blocking, and signals at any time. */
+START_TEST(smallest_pipe)
+{
+    uint8_t *data = mixed_data();
+    int p[2], status;
+    uint64_t count;
+    ck_assert_int_eq(pipe(p), 0);
+    int size = fcntl(p[1], F_SETPIPE_SZ, 1);
+    ck_assert_int_gt(size, 0);
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_timer}, NULL);
+    pid_t pid = fork();
+    if (!pid) {
+        ualarm(300, 300);
+        close(p[0]);
+        fcntl(p[1], F_SETFL, O_NONBLOCK);
+        _exit(write_mixed(p[1], data, NULL));
+    }
+    close(p[1]);
+    fcntl(p[0], F_SETFL, O_NONBLOCK);
+    ualarm(500, 500);
+    ck_assert_int_eq(read_mixed(p[0], data, &count), 0);
+    ualarm(0, 0);
+    ck_assert_int_eq(fcntl(p[0], F_GETPIPE_SZ), size); /* as somebody wanted it */
+    close(p[0]);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    free(data);
 }
 END_TEST
 
@@ -837,11 +1092,20 @@ START_TEST(tied_writer)
     must(ss_writer_open(&w, to[1], &embedding, &e), &e);
     must(ss_reader_open(&r, from[0], NULL, &e), &e);
     ss_reader_tie(r, w); /* both ways, so that neither side waits for ever */
+    uint8_t *data = mixed_data();
     for (uint64_t k = 0; k < 50; k++) {
-        must(ss_writer_put(w, &(ss_record){.type = SS_TYPE_ACK, .seq = k}, &e), &e);
+        ss_record put = {.type = SS_TYPE_ACK, .seq = k, .data = data};
+        if (k % 2) {
+            put.dtype = SS_DTYPE_PACKED;
+            put.size = mixed[k / 2 % MIXED];
+        }
+        must(ss_writer_put(w, &put, &e), &e);
         must(ss_reader_next(r, &rec, &e), &e);
         ck_assert_uint_eq(rec->seq, k);
+        ck_assert_uint_eq(rec->size, put.size);
+        ck_assert(!put.size || !memcmp(rec->data, data, put.size));
     }
+    free(data);
     must(ss_writer_end(w, &e), &e);
     close(to[1]);
     ck_assert_int_eq(ss_reader_next(r, &rec, &e), 0);
@@ -1091,7 +1355,8 @@ START_TEST(names)
 }
 END_TEST
 
-UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, every_truncation, every_bit_flip,
-          records_moved, golden_specimens, lies, not_a_stream, header_round_trip, header_strict,
-          writer_refuses, memory_follows_what_comes, allocation_fails, failed_writes, tied_writer, ready,
-          stop_flag, overhead, stage_times, names, names_are_in_the_page)
+UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, short_counts, large_ones_damaged,
+          smallest_pipe, every_truncation, every_bit_flip, records_moved, golden_specimens, lies,
+          not_a_stream, header_round_trip, header_strict, writer_refuses, memory_follows_what_comes,
+          allocation_fails, failed_writes, tied_writer, ready, stop_flag, overhead, stage_times, names,
+          names_are_in_the_page)
