@@ -1,6 +1,7 @@
 #include "io/stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -87,7 +88,7 @@ static bool elements(const uint32_t *dim, int rank, uint64_t max, uint64_t *out)
 
 struct ss_writer {
     int fd;
-    bool ended;
+    bool ended, widened;
     int failed; /* the code that every later call returns again */
     int failed_errno;
     size_t n; /* bytes waiting in buf */
@@ -155,6 +156,15 @@ static int write_out(ss_writer *w, const void *data, size_t n, ss_err *e)
 int ss_writer_flush(ss_writer *w, ss_err *e)
 {
     return w->failed ? writer_usable(w, e) : write_out(w, NULL, 0, e);
+}
+
+/* A pipe of the usual size makes the two sides take turns within each large payload: give it more, if the
+ * system allows. One of another size is as somebody wanted it. */
+static void widen(ss_writer *w)
+{
+    w->widened = true;
+    if (fcntl(w->fd, F_GETPIPE_SZ) == BUFFER)
+        fcntl(w->fd, F_SETPIPE_SZ, PIECE);
 }
 
 /* Put data [n]. Writes are multiples of BUFFER, whatever the records; `crc`, if there is one, goes on over
@@ -289,6 +299,8 @@ static int put(ss_writer *w, const ss_record *rec, ss_err *e)
     put_le(p, (uint64_t)rec->time_ns, 8);
     put_le(end, ss_crc32c(0, head, n), 4);
     w->running = ss_crc32c(w->running, end, 4);
+    if (rec->size > BUFFER && !w->widened)
+        widen(w);
     uint32_t crc = 0;
     int rc = write_bytes(w, head, n + 4, NULL, e);
     if (!rc)

@@ -225,9 +225,10 @@ uint64_t ss_reader_offset(const ss_reader *r); /* bytes consumed */
 void ss_reader_close(ss_reader **r);
 
 /**
- * Start writing and write the preamble (buffered). The descriptor stays the caller's. A failed write is
- * SS_EIO with errno as the system set it (EPIPE included, if SIGPIPE is ignored), and so is every call after
- * it.
+ * Start writing and write the preamble (buffered). The descriptor stays the caller's. A pipe of 64 KiB is
+ * made one of 256 KiB, where the system allows, before the first payload that is larger than it. A failed
+ * write is SS_EIO with errno as the system set it (EPIPE included, if SIGPIPE is ignored), and so is every
+ * call after it.
  */
 int ss_writer_open(ss_writer **w, int fd, const ss_header *h, ss_err *e);
 int ss_writer_put(ss_writer *w, const ss_record *rec, ss_err *e);

@@ -535,6 +535,39 @@ START_TEST(smallest_pipe)
 }
 END_TEST
 
+/* Large payloads get a larger pipe where that is allowed. */
+START_TEST(pipe_widened)
+{
+    ss_err e;
+    ss_writer *w;
+    int p[2], q[2];
+    uint8_t *data = mixed_data();
+    ck_assert_int_eq(pipe(p), 0);
+    ck_assert_int_eq(pipe(q), 0);
+    if (fcntl(p[0], F_GETPIPE_SZ) == 65536 && fcntl(q[0], F_SETPIPE_SZ, 262144) == 262144) {
+        must(ss_writer_open(&w, p[1], &embedding, &e), &e);
+        for (uint32_t size = 65536; size <= 65537; size++) {
+            must(ss_writer_put(w,
+                               &(ss_record){.type = SS_TYPE_DATA,
+                                            .dtype = SS_DTYPE_U8,
+                                            .rank = 1,
+                                            .dim = {size},
+                                            .size = size,
+                                            .data = data},
+                               &e),
+                 &e);
+            ck_assert_int_eq(fcntl(p[0], F_GETPIPE_SZ), size == 65536 ? 65536 : 262144);
+        }
+        ss_writer_close(&w);
+    }
+    for (int i = 0; i < 2; i++) {
+        close(p[i]);
+        close(q[i]);
+    }
+    free(data);
+}
+END_TEST
+
 static size_t specimen(uint8_t *to, size_t room)
 {
     ss_err e;
@@ -1356,7 +1389,7 @@ START_TEST(names)
 END_TEST
 
 UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, short_counts, large_ones_damaged,
-          smallest_pipe, every_truncation, every_bit_flip, records_moved, golden_specimens, lies,
-          not_a_stream, header_round_trip, header_strict, writer_refuses, memory_follows_what_comes,
+          smallest_pipe, pipe_widened, every_truncation, every_bit_flip, records_moved, golden_specimens,
+          lies, not_a_stream, header_round_trip, header_strict, writer_refuses, memory_follows_what_comes,
           allocation_fails, failed_writes, tied_writer, ready, stop_flag, overhead, stage_times, names,
           names_are_in_the_page)
