@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kernels/kernels.h"
 #include "nn/model_internal.h"
 
 static const char *const norm_names[] = {NULL, "batch", "group", "weight"};
