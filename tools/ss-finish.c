@@ -7,8 +7,8 @@ static bool follow;
 static const tool_option options[] = {
     {"model", 'm', OPT_STRING, &model, 0, 0, "FILE", "the model (required)", NULL},
     {"from", 0, OPT_STRING, &from, 0, 0, "CUT", "where all records are cut, whatever their stamp", NULL},
-    {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|f16|int8",
-     "arithmetic; f16: f32 with weights rounded to f16; int8 takes a calibrated model", NULL},
+    {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|f16|int8", "arithmetic; f16: weights; int8: calibrated",
+     NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of the payloads written", NULL},
     {"batch", 0, OPT_INT, &batch, 1, 256, "N", "run up to N records together, never waiting for more", NULL},
     {"follow", 0, OPT_FLAG, &follow, 0, 0, NULL, "take up the model anew when its file is replaced", NULL},

@@ -1,5 +1,7 @@
 #include "kernels/x86/vec_sse41.h"
 #include "kernels/elements.h"
+#include "kernels/memory_vec.h"
+#include "kernels/sound_vec.h"
 
 /* Two pixels: 8 sums and their weights. Three (12 sums, weights loaded for each pixel) are no faster. */
 #define REGISTERS         16
@@ -15,4 +17,4 @@
 #include "kernels/tiles.h"
 #include "kernels/winograd_vec.h"
 
-const ss_kernel_table ss_kernels_sse41 = {ELEMENTS, TILES, WINOGRAD};
+const ss_kernel_table ss_kernels_sse41 = {ELEMENTS, TILES, WINOGRAD, MEMORY, SOUND};

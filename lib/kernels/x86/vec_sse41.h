@@ -237,4 +237,42 @@ static inline void vtranspose(vf r[VL])
     _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]);
 }
 
+#define WL 2
+typedef __m128i vw;
+
+static inline vw wload(const uint64_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+static inline vw wset1(uint64_t x)
+{
+    return _mm_set1_epi64x((long long)x);
+}
+
+static inline vw wadd(vw a, vw b)
+{
+    return _mm_add_epi64(a, b);
+}
+
+static inline vw wxor(vw a, vw b)
+{
+    return _mm_xor_si128(a, b);
+}
+
+static inline vw wmul(vw a, vw b)
+{
+    return _mm_mul_epu32(a, b);
+}
+
+static inline vw whigh(vw a)
+{
+    return _mm_srli_epi64(a, 32);
+}
+
+static inline void wstore_low(uint32_t *p, vw a, vw b)
+{
+    _mm_storeu_ps((float *)(void *)p, _mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), 0x88));
+}
+
 #endif
