@@ -23,7 +23,7 @@ static inline __attribute__((always_inline)) void random_blocks(const ss_rng *r,
     uint64_t lane[WL];
     for (uint64_t i = 0; i < WL; i++)
         lane[i] = i * step;
-    vw c[4][4];
+    vwide c[4][4];
 #pragma GCC unroll 4
     for (uint64_t v = 0; v < 4; v++) {
         c[v][0] = wadd(wset1(at + v * WL * step), wload(lane));
@@ -37,7 +37,7 @@ static inline __attribute__((always_inline)) void random_blocks(const ss_rng *r,
     for (int i = 0; i < SS_PHILOX_ROUNDS; i++) {
 #pragma GCC unroll 4
         for (int v = 0; v < 4; v++) {
-            vw p0 = wmul(c[v][0], wset1(SS_PHILOX_M0)), p1 = wmul(c[v][2], wset1(SS_PHILOX_M1));
+            vwide p0 = wmul(c[v][0], wset1(SS_PHILOX_M0)), p1 = wmul(c[v][2], wset1(SS_PHILOX_M1));
             c[v][0] = wxor(wxor(whigh(p1), c[v][1]), wset1(k0));
             c[v][1] = p1;
             c[v][2] = wxor(wxor(whigh(p0), c[v][3]), wset1(k1));

@@ -147,42 +147,42 @@ static inline void vtranspose(vf r[VL])
 /* ---- whole numbers: WL lanes of 64 bits ---- */
 
 #define WL 1
-typedef uint64_t vw;
+typedef uint64_t vwide;
 
-static inline vw wload(const uint64_t *p)
+static inline vwide wload(const uint64_t *p)
 {
     return *p;
 }
 
-static inline vw wset1(uint64_t x)
+static inline vwide wset1(uint64_t x)
 {
     return x;
 }
 
-static inline vw wadd(vw a, vw b)
+static inline vwide wadd(vwide a, vwide b)
 {
     return a + b;
 }
 
-static inline vw wxor(vw a, vw b)
+static inline vwide wxor(vwide a, vwide b)
 {
     return a ^ b;
 }
 
 /* Product of the low halves. */
-static inline vw wmul(vw a, vw b)
+static inline vwide wmul(vwide a, vwide b)
 {
     return (a & 0xffffffff) * (b & 0xffffffff);
 }
 
 /* The high halves. */
-static inline vw whigh(vw a)
+static inline vwide whigh(vwide a)
 {
     return a >> 32;
 }
 
 /* The low halves of a, then those of b. */
-static inline void wstore_low(uint32_t *p, vw a, vw b)
+static inline void wstore_low(uint32_t *p, vwide a, vwide b)
 {
     p[0] = (uint32_t)a;
     p[1] = (uint32_t)b;

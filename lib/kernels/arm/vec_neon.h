@@ -166,39 +166,39 @@ static inline void vtranspose(vf r[VL])
 }
 
 #define WL 2
-typedef uint64x2_t vw;
+typedef uint64x2_t vwide;
 
-static inline vw wload(const uint64_t *p)
+static inline vwide wload(const uint64_t *p)
 {
     return vld1q_u64(p);
 }
 
-static inline vw wset1(uint64_t x)
+static inline vwide wset1(uint64_t x)
 {
     return vdupq_n_u64(x);
 }
 
-static inline vw wadd(vw a, vw b)
+static inline vwide wadd(vwide a, vwide b)
 {
     return vaddq_u64(a, b);
 }
 
-static inline vw wxor(vw a, vw b)
+static inline vwide wxor(vwide a, vwide b)
 {
     return veorq_u64(a, b);
 }
 
-static inline vw wmul(vw a, vw b)
+static inline vwide wmul(vwide a, vwide b)
 {
     return vmull_u32(vmovn_u64(a), vmovn_u64(b));
 }
 
-static inline vw whigh(vw a)
+static inline vwide whigh(vwide a)
 {
     return vshrq_n_u64(a, 32);
 }
 
-static inline void wstore_low(uint32_t *p, vw a, vw b)
+static inline void wstore_low(uint32_t *p, vwide a, vwide b)
 {
     vst1q_u32(p, vuzp1q_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b)));
 }

@@ -193,39 +193,39 @@ static inline void vtranspose(vf r[VL])
 }
 
 #define WL 4
-typedef __m256i vw;
+typedef __m256i vwide;
 
-static inline vw wload(const uint64_t *p)
+static inline vwide wload(const uint64_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-static inline vw wset1(uint64_t x)
+static inline vwide wset1(uint64_t x)
 {
     return _mm256_set1_epi64x((long long)x);
 }
 
-static inline vw wadd(vw a, vw b)
+static inline vwide wadd(vwide a, vwide b)
 {
     return _mm256_add_epi64(a, b);
 }
 
-static inline vw wxor(vw a, vw b)
+static inline vwide wxor(vwide a, vwide b)
 {
     return _mm256_xor_si256(a, b);
 }
 
-static inline vw wmul(vw a, vw b)
+static inline vwide wmul(vwide a, vwide b)
 {
     return _mm256_mul_epu32(a, b);
 }
 
-static inline vw whigh(vw a)
+static inline vwide whigh(vwide a)
 {
     return _mm256_srli_epi64(a, 32);
 }
 
-static inline void wstore_low(uint32_t *p, vw a, vw b)
+static inline void wstore_low(uint32_t *p, vwide a, vwide b)
 {
     __m256 low = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88);
     _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(_mm256_castps_si256(low), 0xd8));

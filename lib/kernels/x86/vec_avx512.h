@@ -189,39 +189,39 @@ static inline void vtranspose(vf r[VL])
 }
 
 #define WL 8
-typedef __m512i vw;
+typedef __m512i vwide;
 
-static inline vw wload(const uint64_t *p)
+static inline vwide wload(const uint64_t *p)
 {
     return _mm512_loadu_si512(p);
 }
 
-static inline vw wset1(uint64_t x)
+static inline vwide wset1(uint64_t x)
 {
     return _mm512_set1_epi64((long long)x);
 }
 
-static inline vw wadd(vw a, vw b)
+static inline vwide wadd(vwide a, vwide b)
 {
     return _mm512_add_epi64(a, b);
 }
 
-static inline vw wxor(vw a, vw b)
+static inline vwide wxor(vwide a, vwide b)
 {
     return _mm512_xor_si512(a, b);
 }
 
-static inline vw wmul(vw a, vw b)
+static inline vwide wmul(vwide a, vwide b)
 {
     return _mm512_mul_epu32(a, b);
 }
 
-static inline vw whigh(vw a)
+static inline vwide whigh(vwide a)
 {
     return _mm512_srli_epi64(a, 32);
 }
 
-static inline void wstore_low(uint32_t *p, vw a, vw b)
+static inline void wstore_low(uint32_t *p, vwide a, vwide b)
 {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     _mm512_storeu_si512(p, _mm512_permutex2var_epi32(a, even, b));

@@ -238,39 +238,39 @@ static inline void vtranspose(vf r[VL])
 }
 
 #define WL 2
-typedef __m128i vw;
+typedef __m128i vwide;
 
-static inline vw wload(const uint64_t *p)
+static inline vwide wload(const uint64_t *p)
 {
     return _mm_loadu_si128((const __m128i *)p);
 }
 
-static inline vw wset1(uint64_t x)
+static inline vwide wset1(uint64_t x)
 {
     return _mm_set1_epi64x((long long)x);
 }
 
-static inline vw wadd(vw a, vw b)
+static inline vwide wadd(vwide a, vwide b)
 {
     return _mm_add_epi64(a, b);
 }
 
-static inline vw wxor(vw a, vw b)
+static inline vwide wxor(vwide a, vwide b)
 {
     return _mm_xor_si128(a, b);
 }
 
-static inline vw wmul(vw a, vw b)
+static inline vwide wmul(vwide a, vwide b)
 {
     return _mm_mul_epu32(a, b);
 }
 
-static inline vw whigh(vw a)
+static inline vwide whigh(vwide a)
 {
     return _mm_srli_epi64(a, 32);
 }
 
-static inline void wstore_low(uint32_t *p, vw a, vw b)
+static inline void wstore_low(uint32_t *p, vwide a, vwide b)
 {
     _mm_storeu_ps((float *)(void *)p, _mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), 0x88));
 }
