@@ -246,7 +246,8 @@ START_TEST(near_f32)
             calibrate(m, (ss_quant_method)method);
             float *x = windows(&m->config, 24, 5), *z = whole_of(m, NULL, 8, 24, x), whole[24 * 128];
             ss_net *net;
-            ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 8, NULL), SS_OK);
+            ck_assert_int_eq(
+                ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 8, NULL), SS_OK);
             ss_net_run(net, 24, x, whole);
             ss_net_close(&net);
             for (int i = 0; i < 24; i++) {
@@ -296,7 +297,8 @@ START_TEST(model_is_not_needed_after_opening)
     ss_net *f32;
     ck_assert_int_eq(ss_net_i8_open(&net, m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
     ck_assert_int_eq(ss_net_i8_open(&part, m, NULL, SS_CUT_INPUT, SS_CUT_BLOCK0 + 3, 1, NULL), SS_OK);
-    ck_assert_int_eq(ss_net_open(&f32, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&f32, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
     ck_assert_uint_lt(ss_net_i8_memory(net), ss_net_memory(f32) / 2);
     ck_assert_uint_lt(ss_net_i8_memory(part), ss_net_i8_memory(net) / 3);
     ss_model_free(m);
