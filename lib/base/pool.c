@@ -6,37 +6,47 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 
 /*
- * Looks at a flag before sleeping, some 30 us: the gap between two layers is shorter than a wake-up, and a pool with
- * nothing to do sleeps. After the first ones the processor is offered to others now and then: whoever is waited for may
- * be waiting for this very processor.
+ * Looks at a flag before sleeping, some 30 us: the gap between two layers is shorter than a wake-up, and a
+ * pool with nothing to do sleeps. After the first ones the processor is offered to others now and then:
+ * whoever is waited for may be waiting for this very processor.
  */
 #define LOOKS      1500
 #define LOOKS_HARD 50
 #define LINE       64 /* bytes: what one side writes while another looks lies on lines of its own */
 
+/*
+ * Tasks first .. end - 1 of a job, one share a thread: job number << 32 | next task. A share that still names
+ * an earlier job is untouched, so that nobody has to set it up.
+ */
+typedef struct share {
+    _Alignas(LINE) _Atomic uint64_t next;
+} share;
+
 struct ss_pool {
     int threads;
     pthread_t *worker; /* [threads - 1] */
     int started;
+    share *share; /* [threads] */
     pthread_mutex_t lock;
     pthread_cond_t start, done;
-    bool stop; /* read after a new job number */
+    /* A job is published by its number and over when every worker has left it. Who is about to sleep says so
+     * before it looks for the last time, who changes what it waits for looks for sleepers afterwards. What a
+     * worker has to know comes with the number. */
+    _Alignas(LINE) atomic_uint job;
     int n;
     void (*fn)(void *arg, int i, int thread);
     void *arg;
-    /* A job is published by its number and over when every worker has left it. Who is about to sleep says so before it
-     * looks for the last time, who changes what it waits for looks for sleepers afterwards. */
-    _Alignas(LINE) atomic_uint job;
-    atomic_int sleepers;
+    bool stop; /* read after a new job number */
+    _Alignas(LINE) atomic_int sleepers;
     _Alignas(LINE) atomic_int busy;
     atomic_bool caller_sleeps;
-    _Alignas(LINE) atomic_int next;
 };
 
 typedef struct start_arg {
@@ -62,14 +72,33 @@ static inline void look_again(int i)
         pause_cpu();
 }
 
-static void take_tasks(ss_pool *p, int thread)
+/* The next task of share t, or -1. */
+static int claim(ss_pool *p, unsigned job, int t)
 {
+    const uint64_t mark = (uint64_t)job << 32;
+    const int first = (int)((int64_t)p->n * t / p->threads),
+              end = (int)((int64_t)p->n * (t + 1) / p->threads);
+    _Atomic uint64_t *next = &p->share[t].next;
+    uint64_t v = atomic_load_explicit(next, memory_order_relaxed);
     for (;;) {
-        int i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (i >= p->n)
-            return;
-        p->fn(p->arg, i, thread);
+        int i = v >> 32 == job ? (int)(v & UINT32_MAX) : first;
+        if (i >= end && v >> 32 == job)
+            return -1;
+        int after = i < end ? i + 1 : i;
+        if (atomic_compare_exchange_weak_explicit(next, &v, mark | (unsigned)after, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return i < end ? i : -1;
     }
+}
+
+/* Its own share first: a task reads what the same one of the layer before has written, which is in this
+ * processor's cache then, and fetching it from another may take as long as the task. Then what others have
+ * left. */
+static void take_tasks(ss_pool *p, unsigned job, int thread)
+{
+    for (int k = 0, i; k < p->threads; k++)
+        while ((i = claim(p, job, (thread + k) % p->threads)) >= 0)
+            p->fn(p->arg, i, thread);
 }
 
 static void wait_for_job(ss_pool *p, unsigned seen)
@@ -97,7 +126,7 @@ static void *work(void *arg)
         wait_for_job(p, seen);
         if (p->stop)
             return NULL;
-        take_tasks(p, thread);
+        take_tasks(p, seen + 1, thread);
         if (atomic_fetch_sub(&p->busy, 1) == 1 && atomic_load(&p->caller_sleeps)) {
             pthread_mutex_lock(&p->lock);
             pthread_cond_signal(&p->done);
@@ -157,7 +186,8 @@ int ss_pool_open(ss_pool **out, int threads, ss_err *e)
     pthread_cond_init(&p->start, NULL);
     pthread_cond_init(&p->done, NULL);
     p->worker = ss_zalloc((size_t)threads, sizeof *p->worker);
-    int r = p->worker ? 0 : ENOMEM;
+    p->share = ss_zalloc((size_t)threads, sizeof *p->share);
+    int r = p->worker && p->share ? 0 : ENOMEM;
     for (; !r && p->started < threads - 1; p->started++)
         if ((r = start_worker(p, p->started + 1)))
             break;
@@ -185,10 +215,9 @@ void ss_pool_run(ss_pool *p, int n, void (*fn)(void *arg, int i, int thread), vo
     p->n = n;
     p->fn = fn;
     p->arg = arg;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
     atomic_store_explicit(&p->busy, p->threads - 1, memory_order_relaxed);
     publish(p);
-    take_tasks(p, 0);
+    take_tasks(p, atomic_load_explicit(&p->job, memory_order_relaxed), 0);
     for (int i = 0; i < LOOKS; i++) {
         if (!atomic_load_explicit(&p->busy, memory_order_acquire))
             return;
@@ -216,5 +245,6 @@ void ss_pool_close(ss_pool **pp)
     pthread_cond_destroy(&p->start);
     pthread_mutex_destroy(&p->lock);
     ss_free(p->worker);
+    ss_free(p->share);
     ss_free(p);
 }

@@ -408,38 +408,33 @@ static inline __attribute__((always_inline)) void maxpool_window(const float *at
         vstore_u8n(which + i, tap, c - i);
 }
 
-static void maxpool(const ss_maxpool *p, const float *x, float *y, uint8_t *which)
+static void maxpool(const ss_maxpool *p, int oh, const float *x, float *y, uint8_t *which)
 {
     const size_t c = (size_t)p->c, row = c * (size_t)p->w;
     float number[15 * 15];
     for (int k = 0; k < p->size * p->size; k++)
         number[k] = (float)k;
-    for (int oh = 0; oh < p->oh; oh++) {
-        int top = oh * p->stride - p->pad;
-        window rows = window_of(top, p->size, p->h);
-        for (int ow = 0; ow < p->ow; ow++) {
-            int side = ow * p->stride - p->pad;
-            window columns = window_of(side, p->size, p->w);
-            const float *corner = x + (size_t)(top + rows.low) * row + (size_t)(side + columns.low) * c;
-            const float *first = number + rows.low * p->size + columns.low;
-            int high = rows.high - rows.low, wide = columns.high - columns.low;
-            if (high == 3 && wide == 3 && !which)
-                for (size_t i = 0; i < c; i += VL)
-                    maxpool_window(corner, row, c, i, 3, 3, first, 3, y, NULL);
-            else if (!which)
-                for (size_t i = 0; i < c; i += VL)
-                    maxpool_window(corner, row, c, i, high, wide, first, p->size, y, NULL);
-            else
-                for (size_t i = 0; i < c; i += VL)
-                    maxpool_window(corner, row, c, i, high, wide, first, p->size, y, which);
-            y += c;
-            which += which ? c : 0;
-        }
+    int top = oh * p->stride - p->pad;
+    window rows = window_of(top, p->size, p->h);
+    for (int ow = 0; ow < p->ow; ow++) {
+        int side = ow * p->stride - p->pad;
+        window columns = window_of(side, p->size, p->w);
+        const float *corner = x + (size_t)(top + rows.low) * row + (size_t)(side + columns.low) * c;
+        const float *first = number + rows.low * p->size + columns.low;
+        int high = rows.high - rows.low, wide = columns.high - columns.low;
+        if (high == 3 && wide == 3 && !which)
+            for (size_t i = 0; i < c; i += VL)
+                maxpool_window(corner, row, c, i, 3, 3, first, 3, y, NULL);
+        else if (!which)
+            for (size_t i = 0; i < c; i += VL)
+                maxpool_window(corner, row, c, i, high, wide, first, p->size, y, NULL);
+        else
+            for (size_t i = 0; i < c; i += VL)
+                maxpool_window(corner, row, c, i, high, wide, first, p->size, y, which);
+        y += c;
+        which += which ? c : 0;
     }
 }
-
-/* A place of the input takes from its windows in their order: each row gathers from the rows of windows over
- * it. */
 static void maxpool_backward(const ss_maxpool *p, const float *dy, const uint8_t *which, const float *gate,
                              float *dx)
 {

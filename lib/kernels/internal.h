@@ -143,7 +143,8 @@ typedef struct ss_kernel_table {
     void (*f32_from_f16)(size_t n, const uint16_t *x, float *y);
     void (*i8_from_f32)(size_t n, float step, const float *x, int8_t *y);
     void (*f32_from_i8)(size_t n, float step, const int8_t *x, float *y);
-    void (*maxpool)(const ss_maxpool *p, const float *x, float *y, uint8_t *which); /* one window */
+    /* x: a window; y, which: row oh of its output */
+    void (*maxpool)(const ss_maxpool *p, int oh, const float *x, float *y, uint8_t *which);
     void (*maxpool_backward)(const ss_maxpool *p, const float *dy, const uint8_t *which, const float *gate,
                              float *dx);
     void (*avgpool)(size_t pixels, size_t c, const float *x, float *y); /* one window */

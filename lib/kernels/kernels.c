@@ -74,20 +74,25 @@ typedef struct maxpool_job {
     const uint8_t *which_in;
     float *y;
     uint8_t *which;
+    int rows, all; /* forward: output rows of a task, of all windows */
 } maxpool_job;
 
 static void maxpool_task(void *arg, int i, int thread)
 {
     const maxpool_job *j = arg;
-    size_t in = (size_t)j->p->h * (size_t)j->p->w * (size_t)j->p->c;
-    size_t out = (size_t)j->p->oh * (size_t)j->p->ow * (size_t)j->p->c, k = (size_t)i;
-    ss_kernels()->maxpool(j->p, j->x + k * in, j->y + k * out, j->which ? j->which + k * out : NULL);
+    const ss_maxpool *p = j->p;
+    size_t in = (size_t)p->h * (size_t)p->w * (size_t)p->c, row = (size_t)p->ow * (size_t)p->c;
+    for (int k = i * j->rows; k < (i + 1) * j->rows && k < j->all; k++)
+        ss_kernels()->maxpool(p, k % p->oh, j->x + (size_t)(k / p->oh) * in, j->y + (size_t)k * row,
+                              j->which ? j->which + (size_t)k * row : NULL);
 }
 
 void ss_maxpool_forward(const ss_maxpool *p, ss_pool *pool, int n, const float *x, float *y, uint8_t *which)
 {
-    maxpool_job j = {.p = p, .x = x, .y = y, .which = which};
-    ss_pool_run(pool, n, maxpool_task, &j);
+    maxpool_job j = {.p = p, .x = x, .y = y, .which = which, .all = n * p->oh};
+    int threads = ss_pool_threads(pool);
+    j.rows = (j.all + threads - 1) / threads;
+    ss_pool_run(pool, (j.all + j.rows - 1) / j.rows, maxpool_task, &j);
 }
 
 static void maxpool_backward_task(void *arg, int i, int thread)

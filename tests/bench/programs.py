@@ -16,7 +16,7 @@ import json, os, re, statistics, subprocess, sys, tempfile, threading, time
 
 rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
 if 'SS_BINDIR' in os.environ:
-    os.environ['PATH'] = os.environ['SS_BINDIR'] + ':' + os.environ['PATH']
+    os.environ['PATH'] = os.path.abspath(os.environ['SS_BINDIR']) + ':' + os.environ['PATH']
 os.chdir(tempfile.mkdtemp(prefix='ss-bench.'))
 
 def sh(command):
