@@ -280,8 +280,11 @@ typedef struct ss_mix_rows {
     const float *mean, *deviation; /* [components][dim] */
 } ss_mix_rows;
 /**
- * out [n][dim]: a component by chance, a draw from its diagonal Gaussian, scaled to length 1. Takes from r:
- * one number for the component of each row, then a fill of normals for the row.
+ * out [n][dim]: a component by chance, a draw from its diagonal Gaussian, scaled to length 1. Rows come in
+ * antithetic pairs: the second one deviates from the mean of its component as the first one does, with the
+ * sign turned round. Every row has the law asked for, half of the random numbers are saved, and sums over
+ * many rows vary less (Hammersley and Morton 1956). Takes from r: one number for the component of each row,
+ * then room for a fill of normals for the row.
  */
 void ss_mix_draw(const ss_mix_rows *m, ss_rng *r, int n, float *out);
 

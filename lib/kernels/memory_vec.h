@@ -172,6 +172,29 @@ static void mix_rows(size_t dim, size_t stride, const float *mean, const float *
         }
 }
 
+/* z [dim] = mean + deviation * normal, or the same with normal turned round; square: the sum of its squares,
+ * in lanes */
+static inline __attribute__((always_inline)) void
+place(const ss_mix_rows *m, size_t c, bool turned, const float *normal, float *z, float square[ROW_CHAINS])
+{
+    const size_t dim = (size_t)m->dim;
+    const float *mean = m->mean + c * dim, *deviation = m->deviation + c * dim;
+    vf sum[ROW_CHAINS / VL];
+    for (size_t j = 0; j < ROW_CHAINS / VL; j++)
+        sum[j] = vset1(0.0f);
+    for (size_t k = 0; k < dim; k += ROW_CHAINS)
+        for (size_t j = 0; j < ROW_CHAINS / VL && k + j * VL < dim; j++) {
+            size_t at = k + j * VL, left = dim - at;
+            vf far = vmul(vloadn(deviation + at, left), vloadn(normal + at, left));
+            vf v = vloadn(mean + at, left);
+            v = turned ? vsub(v, far) : vadd(v, far);
+            vstoren(z + at, v, left);
+            sum[j] = vadd(sum[j], vmul(v, v));
+        }
+    for (size_t j = 0; j < ROW_CHAINS / VL; j++)
+        vstore(square + j * VL, sum[j]);
+}
+
 static void mix_draw(const ss_mix_rows *m, const ss_rng *r, size_t n, float *out)
 {
     const size_t dim = (size_t)m->dim;
@@ -189,23 +212,13 @@ static void mix_draw(const ss_mix_rows *m, const ss_rng *r, size_t n, float *out
                 which[j] += u[j] >= m->cumulative[c];
         const size_t rows = n - i0 < BLOCKS ? n - i0 : BLOCKS;
         float square[BLOCKS][ROW_CHAINS] = {{0}}, scale[BLOCKS];
-        for (size_t i = 0; i < rows; i++) {
-            const float *mean = m->mean + which[i] * dim, *deviation = m->deviation + which[i] * dim;
+        for (size_t i = 0; i < rows;
+             i += 2) { /* first what is turned round, since the other takes its place */
             float *z = out + (i0 + i) * dim;
-            vf sum[ROW_CHAINS / VL];
             normals(r, first + (i0 + i) * step + 1, dim, z);
-            for (size_t j = 0; j < ROW_CHAINS / VL; j++)
-                sum[j] = vset1(0.0f);
-            for (size_t k = 0; k < dim; k += ROW_CHAINS)
-                for (size_t j = 0; j < ROW_CHAINS / VL && k + j * VL < dim; j++) {
-                    size_t at = k + j * VL, left = dim - at;
-                    vf v = vmul(vloadn(deviation + at, left), vloadn(z + at, left));
-                    v = vadd(vloadn(mean + at, left), v);
-                    vstoren(z + at, v, left);
-                    sum[j] = vadd(sum[j], vmul(v, v));
-                }
-            for (size_t j = 0; j < ROW_CHAINS / VL; j++)
-                vstore(square[i] + j * VL, sum[j]);
+            if (i + 1 < rows)
+                place(m, which[i + 1], true, z, z + dim, square[i + 1]);
+            place(m, which[i], false, z, z, square[i]);
         }
         for (size_t i = 0; i < BLOCKS; i += VL)
             vstore(scale + i, vdiv(vset1(1.0f), vsqrt(vadd(fold_rows(square + i), vset1(1e-12f)))));

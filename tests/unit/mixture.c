@@ -329,7 +329,8 @@ START_TEST(weights_of_negatives_follow_the_law)
 END_TEST
 
 /* Draws against others of the same law, made one at a time in double precision: how often each component
- * comes, first, second and fourth moments in every dimension, and that neither rows nor dimensions repeat. */
+ * comes, first, second and fourth moments in every dimension, that neither rows nor dimensions repeat, and
+ * that the two of a pair are each other's opposite. */
 START_TEST(negatives_follow_the_law)
 {
     enum { N = 20000, TURNED = 1000 };
@@ -347,6 +348,7 @@ START_TEST(negatives_follow_the_law)
     ck_assert_uint_eq(r.next, 4 * (uint64_t)N * (D / 4 + 1));
     static double moment[2][4][D]; /* of z - mean of the component, powers 1 to 4 */
     static double repeat[D];       /* products with the row before, turned by so many dimensions */
+    double pairs = 0;              /* of these, not turned, with the other one of a pair */
     double across = 0;
     for (int side = 0; side < 2; side++) {
         double before[D] = {0};
@@ -379,7 +381,7 @@ START_TEST(negatives_follow_the_law)
                     now[k] /= sqrt(variance[score.component][k]);
                     across += k ? now[k] * now[k - 1] : 0;
                     for (int q = 0; i < TURNED && q < D; q++)
-                        repeat[q] += now[k] * before[(k + q) % D];
+                        *(q == 0 && i % 2 ? &pairs : &repeat[q]) += now[k] * before[(k + q) % D];
                 }
             memcpy(before, now, sizeof now);
         }
@@ -406,6 +408,7 @@ START_TEST(negatives_follow_the_law)
     ck_assert_double_le(fabs(across), 10 * sqrt((double)N * D));
     for (int q = 0; q < D; q++)
         ck_assert_double_le(fabs(repeat[q]), 6 * sqrt((double)TURNED * D));
+    ck_assert_double_eq_tol(pairs / (TURNED / 2 * D), -1, 0.05);
     free(z);
     ss_mixture_free(m);
 }
