@@ -3,10 +3,11 @@
 
 usage: programs.py [ROUNDS]     programs in PATH or in SS_BINDIR
 
-Ready: from exec until the answer to a first record is out, milliseconds. The stream of that one record comes through a
-pipe that stays open, so that nothing a program does at its end is counted (ss-capture: 20 ms of sound, until its first
-byte). Programs in turns; minimum, median and largest of ROUNDS (default 15). --version beside it, from exec to exit, is
-what exec and linking cost.
+Ready: from exec until a program waits for its first record, milliseconds: it has opened all it needs, read the header
+of its input and put out its own, which is what is waited for. Answer: from then, with that record sent at once, until
+what is made of it is out; weights are read, verified and packed when a record first needs them. The pipe stays open, so
+that nothing a program does at its end is counted (ss-capture: 20 ms of sound, until its first byte). Programs in turns;
+minimum, median and largest of ROUNDS (default 15). --version beside it, from exec to exit, is what exec and linking cost.
 Peak: largest resident size (VmHWM) over 60 s of sound, MiB. Own: the part of it that is no program text and no library
 (RssAnon), looked at every 2 ms. Need: weights between the cuts in the form in which they are used, and the most that
 one layer reads, writes and adds for one window. Ratio: own, less what ss-cat has, to need. File: the same weights as the
@@ -39,51 +40,57 @@ def rows(name):
         yield f'ss-encode --until=3, width {width}', ['ss-encode', '--until=3', '-m', m], name + '.mel', (m, -1, 3)
         yield f'ss-finish, width {width}', ['ss-finish', '-m', m], f'{name}.{m}.cut', (m, 3, 9)
         yield f'ss-train, width {width}', ['ss-train', '-m', m], name + '.mel', None
-    yield 'ss-cat', ['ss-cat'], name + '.mel', None
     if name == 'long':
+        yield 'ss-cat', ['ss-cat'], name + '.mel', None
         yield 'ss-eval', ['ss-eval', '-q'], name + '.m4.z', None
 
 def read(name):
     with open(name, 'rb') as f:
         return f.read()
 
-def start(command, stream):
-    """Runs it behind a pipe that holds the stream and stays open."""
-    behind, front = os.pipe()
-    feeder = threading.Thread(target=write_all, args=(front, read(stream) if stream else b''))
-    begin = time.perf_counter()
-    p = subprocess.Popen(command, stdin=behind, stdout=subprocess.PIPE)
-    os.close(behind)
-    feeder.start()
-    return p, front, feeder, begin
+def preamble(data):
+    return 20 + int.from_bytes(data[12:16], 'little')
 
-def write_all(fd, data):
-    while data:
-        data = data[os.write(fd, data):]
-
-def finish(p, front, feeder):
-    feeder.join()
-    os.close(front)
-    p.stdout.read()
-    if p.wait():
-        sys.exit(f'failed: {p.args}')
+def take(p, n):
+    data = b''
+    while len(data) < n:
+        piece = p.stdout.read1(n - len(data))
+        if not piece:
+            sys.exit(f'no answer: {p.args}')
+        data += piece
+    return data
 
 sizes = {}
 
 def ready(label, command, stream):
+    """Milliseconds until it is ready, and from then to the answer (None where nothing is read)."""
     if label not in sizes: # the end record comes only when the pipe is closed
         out = subprocess.run(command, input=read(stream) if stream else b'', stdout=subprocess.PIPE, check=True).stdout
-        sizes[label] = len(out) - 100 if command[0] not in ('ss-capture', 'ss-cat') else 1
-    p, front, feeder, begin = start(command, stream)
-    left = sizes[label]
-    while left > 0:
-        piece = p.stdout.read1(left)
-        if not piece:
-            sys.exit(f'no answer: {command}')
-        left -= len(piece)
-    ms = (time.perf_counter() - begin) * 1e3
-    finish(p, front, feeder)
-    return ms
+        sizes[label] = len(out) - 100 - preamble(out)
+    data = read(stream) if stream else b''
+    head = preamble(data) if stream else 0
+    behind, front = os.pipe()
+    begin = time.perf_counter()
+    p = subprocess.Popen(command, stdin=behind, stdout=subprocess.PIPE)
+    os.close(behind)
+    os.write(front, data[:head])
+    take(p, preamble(take(p, 16)) - 16 if stream else 1)
+    then = time.perf_counter()
+    if stream:
+        feeder = threading.Thread(target=write_all, args=(front, data[head:]))
+        feeder.start()
+        take(p, sizes[label])
+        now = time.perf_counter()
+        feeder.join()
+    os.close(front)
+    p.stdout.read()
+    if p.wait():
+        sys.exit(f'failed: {p.args}')
+    return (then - begin) * 1e3, (now - then) * 1e3 if stream else None
+
+def write_all(fd, data):
+    while data:
+        data = data[os.write(fd, data):]
 
 def version(program):
     begin = time.perf_counter()
@@ -114,20 +121,21 @@ def need(model, begin, end):
             most = max(most, size(l['input']) + size(l['output']) * (2 if 'conv2' in l['layer'] else 1))
     return (weights + 4 * most) / 1024, file / 1024
 
-times, links = {}, {}
+times, answers, links = {}, {}, {}
 for i in range(rounds + 1):
     for label, command, stream, cuts in rows('one'):
-        ms, link = ready(label, command, stream), version(command[0])
+        (ms, answer), link = ready(label, command, stream), version(command[0])
         if i:
             times.setdefault(label, []).append(ms)
+            answers.setdefault(label, []).append(answer)
             links.setdefault(label, []).append(link)
 held = {label: (memory(command, stream), cuts and need(*cuts)) for label, command, stream, cuts in rows('long')}
 none = held['ss-cat'][0][1]
 
-print(f'{"":34} {"ready, ms":^26} {"--version":>10} {"peak":>9} {"own":>8} {"need":>8} {"":>6} {"file":>8}')
-print(f'{"program":34} {"min":>8} {"median":>8} {"max":>8} {"median":>10} {"MiB":>9} {"MiB":>8} {"MiB":>8} {"ratio":>6} {"MiB":>8}')
+three = lambda t: '%7.1f %7.1f %7.1f' % (min(t), statistics.median(t), max(t)) if t and t[0] is not None else ' ' * 23
+print(f'{"":34} {"ready, ms":^23}  {"answer, ms":^23} {"--version":>9} {"peak":>7} {"own":>7} {"need":>7} {"":>6} {"file":>7}')
+print(f'{"program":34} ' + f'{"min":>7} {"median":>7} {"max":>7}  ' * 2 + f'{"median":>8} ' + f'{"MiB":>7} ' * 3 + f'{"ratio":>6} {"MiB":>7}')
 for label, ((peak, own), needed) in held.items():
-    t = times.get(label)
-    first = '%8.1f %8.1f %8.1f %10.1f' % (min(t), statistics.median(t), max(t), statistics.median(links[label])) if t else ' ' * 37
-    last = f'{needed[0] / 1024:8.2f} {(own - none) / needed[0]:6.2f} {needed[1] / 1024:8.2f}' if needed else ''
-    print(f'{label:34} {first} {peak / 1024:9.1f} {own / 1024:8.1f} {last}'.rstrip())
+    link = '%9.1f' % statistics.median(links[label]) if label in links else ' ' * 9
+    last = f'{needed[0] / 1024:7.2f} {(own - none) / needed[0]:6.2f} {needed[1] / 1024:7.2f}' if needed else ''
+    print(f'{label:34} {three(times.get(label))}  {three(answers.get(label))} {link} {peak / 1024:7.1f} {own / 1024:7.1f} {last}'.rstrip())
