@@ -79,8 +79,8 @@ void ss_mixture_component(const ss_mixture *m, int c, float *mean, float *varian
 float ss_mixture_neighbours(const ss_mixture *m, int own, float *weight);
 
 /**
- * out [n][dim]: virtual negatives for an anchor of component own (0..used-1). Takes a number of draws from r
- * that depends on n and dim alone. Returns n, or SS_ERANGE (no such component, or no other one is live).
+ * out [n][dim]: virtual negatives for an anchor of component own (0..used-1), in antithetic pairs (see
+ * ss_mix_draw in kernels/kernels.h). Takes a number of draws from r that depends on n and dim alone. Returns n, or SS_ERANGE (no such component, or no other one is live).
  */
 int ss_mixture_draw(ss_mixture *m, int own, ss_rng *r, int n, float *out);
 
