@@ -75,6 +75,8 @@ const char *ss_strerror(int code)
         return "differs";
     case SS_ESTOPPED:
         return "stopped by request";
+    case SS_EAGAIN:
+        return "nothing to be had now";
     default:
         return code > 0 ? "no error" : "unknown error";
     }

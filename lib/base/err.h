@@ -23,7 +23,8 @@ enum {
     SS_ERANGE = -8,   /* a number outside its range: usage */
     SS_ENOTSUP = -9,  /* built without it, or the machine lacks it */
     SS_EDIFFER = -10, /* a comparison or check answered "no" */
-    SS_ESTOPPED = -11 /* interrupted by request of the caller */
+    SS_ESTOPPED = -11, /* interrupted by request of the caller */
+    SS_EAGAIN = -12    /* nothing more can be had now: call again when the descriptor is readable */
 };
 
 typedef struct ss_err {

@@ -26,6 +26,7 @@ enum {
     RESERVED_FLAGS = 0xf0,
     LEAD = 1024,       /* room in front of a read for what is left of the one before: the most of a header */
     DIRECT = 16384,    /* pieces of a payload from here on are written and read where they lie */
+    IDLE = 1 << 20,    /* a writer to memory keeps so much of it when it is drained */
     GROWTH = 4,        /* so that old and new buffer together stay below 1.25 times the cap */
     FIRST = 262144,    /* bytes that a payload buffer may have before any of them has come */
     AT_ONCE = 1 << 20, /* bytes of a payload buffer that may be there before they are needed: it is quicker */
@@ -94,6 +95,9 @@ struct ss_writer {
     size_t n; /* bytes waiting in buf */
     uint64_t count, offset;
     uint32_t running; /* checksum over the checksums of all before */
+    bool memory; /* bytes are collected in mem: from..from + n of them are pending, and there is no buf */
+    uint8_t *mem;
+    size_t from, room;
     uint8_t buf[BUFFER];
 };
 
@@ -155,6 +159,8 @@ static int write_out(ss_writer *w, const void *data, size_t n, ss_err *e)
 
 int ss_writer_flush(ss_writer *w, ss_err *e)
 {
+    if (w->memory)
+        return SS_OK;
     return w->failed ? writer_usable(w, e) : write_out(w, NULL, 0, e);
 }
 
@@ -167,12 +173,43 @@ static void widen(ss_writer *w)
         fcntl(w->fd, F_SETPIPE_SZ, PIECE);
 }
 
+/* Room for n more bytes in memory. */
+static int reserve(ss_writer *w, size_t n, ss_err *e)
+{
+    if (w->room - w->from - w->n >= n)
+        return SS_OK;
+    if (w->from && w->from >= w->n && w->room - w->n >= n) {
+        memcpy(w->mem, w->mem + w->from, w->n);
+        w->from = 0;
+        return SS_OK;
+    }
+    size_t room = w->n + n + w->n / 2;
+    uint8_t *mem = ss_alloc(room < 4096 ? 4096 : room, 1);
+    if (!mem)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a record of %zu bytes behind %zu that wait", n, w->n);
+    if (w->n)
+        memcpy(mem, w->mem + w->from, w->n);
+    ss_free(w->mem);
+    w->mem = mem;
+    w->room = room < 4096 ? 4096 : room;
+    w->from = 0;
+    return SS_OK;
+}
+
 /* Put data [n]. Writes are multiples of BUFFER, whatever the records; `crc`, if there is one, goes on over
  * each piece right before it is copied, so that the copy finds it in the cache. */
 static int write_bytes(ss_writer *w, const void *data, size_t n, uint32_t *crc, ss_err *e)
 {
     const uint8_t *p = data;
     w->offset += n;
+    if (w->memory) { /* there is room */
+        if (crc)
+            *crc = ss_crc32c(*crc, p, n);
+        if (n)
+            memcpy(w->mem + w->from + w->n, p, n);
+        w->n += n;
+        return SS_OK;
+    }
     while (n) {
         size_t room = BUFFER - w->n, part = n;
         if (n >= room) /* up to where the buffer is full, once or several times */
@@ -196,7 +233,7 @@ static int write_bytes(ss_writer *w, const void *data, size_t n, uint32_t *crc, 
     return SS_OK;
 }
 
-int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
+static int open_writer(ss_writer **out, int fd, const ss_header *h, ss_err *e)
 {
     *out = NULL;
     char *json = NULL;
@@ -209,13 +246,17 @@ int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
         rc = ss_err_set(e, SS_ELIMIT, "header of %zu bytes, at most %d are allowed", n, SS_STREAM_MAX_HEADER);
         goto out;
     }
-    w = ss_alloc(1, sizeof *w);
+    w = ss_alloc(1, fd < 0 ? offsetof(ss_writer, buf) : sizeof *w);
     if (!w) {
         rc = ss_err_set(e, SS_ENOMEM, "writer: out of memory");
         goto out;
     }
     memset(w, 0, offsetof(ss_writer, buf));
     w->fd = fd;
+    w->memory = fd < 0;
+    rc = w->memory ? reserve(w, sizeof magic + PREAMBLE + n, e) : SS_OK;
+    if (rc)
+        goto out;
     uint8_t lead[PREAMBLE], tail[4], *p = lead + sizeof magic;
     memcpy(lead, magic, sizeof magic);
     p = put_le(p, SS_STREAM_MAJOR, 2);
@@ -232,10 +273,43 @@ int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
 out:
     ss_free(json);
     if (rc)
-        ss_free(w);
+        ss_writer_close(&w);
     else
         *out = w;
     return rc;
+}
+
+int ss_writer_open(ss_writer **out, int fd, const ss_header *h, ss_err *e)
+{
+    *out = NULL;
+    return fd < 0 ? ss_err_set(e, SS_EINVAL, "descriptor %d is written to", fd) : open_writer(out, fd, h, e);
+}
+
+int ss_writer_open_memory(ss_writer **out, const ss_header *h, ss_err *e)
+{
+    return open_writer(out, -1, h, e);
+}
+
+const void *ss_writer_pending(const ss_writer *w, size_t *n)
+{
+    *n = w->n;
+    return w->memory ? w->mem + w->from : w->buf;
+}
+
+void ss_writer_drained(ss_writer *w, size_t n)
+{
+    if (!w->memory)
+        return;
+    w->from += n;
+    w->n -= n;
+    if (w->n)
+        return;
+    w->from = 0;
+    if (w->room > IDLE) {
+        ss_free(w->mem);
+        w->mem = NULL;
+        w->room = 0;
+    }
 }
 
 static int check_record(const ss_record *rec, ss_err *e)
@@ -298,11 +372,14 @@ static int put(ss_writer *w, const ss_record *rec, ss_err *e)
     p = put_le(p, rec->seq, 8);
     put_le(p, (uint64_t)rec->time_ns, 8);
     put_le(end, ss_crc32c(0, head, n), 4);
+    int rc = w->memory ? reserve(w, n + 8 + rec->size, e) : SS_OK;
+    if (rc)
+        return rc;
     w->running = ss_crc32c(w->running, end, 4);
-    if (rec->size > BUFFER && !w->widened)
+    if (rec->size > BUFFER && !w->widened && !w->memory)
         widen(w);
     uint32_t crc = 0;
-    int rc = write_bytes(w, head, n + 4, NULL, e);
+    rc = write_bytes(w, head, n + 4, NULL, e);
     if (!rc)
         rc = write_bytes(w, rec->data, rec->size, &crc, e);
     if (rc || !rec->size)
@@ -333,10 +410,31 @@ int ss_writer_end(ss_writer *w, ss_err *e)
     put_le(sum, w->running, 4);
     ss_record end = {.type = SS_TYPE_END, .dtype = SS_DTYPE_I32, .seq = w->count, .size = 4, .data = sum};
     rc = put(w, &end, e);
+    if (rc && w->memory)
+        return rc;
     if (!rc)
         rc = ss_writer_flush(w, e);
     w->ended = true;
     return rc;
+}
+
+int ss_writer_put_encoded(ss_writer *w, const uint8_t *p, size_t n, ss_err *e)
+{
+    int rc = writer_usable(w, e);
+    if (!rc)
+        rc = reserve(w, n, e);
+    if (rc)
+        return rc;
+    write_bytes(w, p, n, NULL, e);
+    for (size_t length; n; p += length, n -= length) {
+        size_t head = FIXED + 4 * (size_t)p[7] + WHO + get16(p + 8);
+        length = 4 + get32(p);
+        w->running = ss_crc32c(w->running, p + head, 4);
+        if (length > head + 4)
+            w->running = ss_crc32c(w->running, p + length - 4, 4);
+        w->count++;
+    }
+    return SS_OK;
 }
 
 uint64_t ss_writer_count(const ss_writer *w)
@@ -351,7 +449,8 @@ uint64_t ss_writer_offset(const ss_writer *w)
 
 void ss_writer_close(ss_writer **w)
 {
-    if (w) {
+    if (w && *w) {
+        ss_free((*w)->mem);
         ss_free(*w);
         *w = NULL;
     }
@@ -359,18 +458,28 @@ void ss_writer_close(ss_writer **w)
 
 /* ---- reader ---- */
 
+/* What comes next. A reader that does not wait may be left at any of these, and finds what it has in the
+ * buffer, or `have` bytes of JSON or payload in `data`. */
+enum stage { AT_PREAMBLE, IN_JSON, AFTER_JSON, AT_RECORD, IN_PAYLOAD, AFTER_PAYLOAD, AT_END };
+
 struct ss_reader {
     int fd;
+    ss_source source; /* bytes come from it, and fd is not used, unless NULL */
+    void *arg;
     ss_limits limits;
     ss_writer *tied;
     const volatile int *stop;
     int grace_ms;
-    bool have_header, ended;
+    bool nonblocking, have_header, ended;
+    enum stage stage;
+    size_t have, length; /* bytes of JSON or payload that have come, and all of the JSON's */
+    uint64_t from;       /* offset of the record */
+    uint16_t major;
     int failed; /* as in err; every later call returns it again */
     ss_err err;
     ss_header header;
     uint64_t count, offset;
-    uint32_t running;
+    uint32_t running, before; /* checksum over all checksums, and without the record's */
     ss_record rec;
     uint8_t *data; /* payload, room for `room` bytes */
     size_t room;
@@ -389,6 +498,27 @@ int ss_reader_open(ss_reader **out, int fd, const ss_limits *limits, ss_err *e)
     r->limits.max_header = limits && limits->max_header ? limits->max_header : SS_STREAM_MAX_HEADER;
     r->limits.max_payload = limits && limits->max_payload ? limits->max_payload : SS_STREAM_MAX_PAYLOAD;
     return SS_OK;
+}
+
+int ss_reader_open_source(ss_reader **out, ss_source source, void *arg, const ss_limits *limits, ss_err *e)
+{
+    int rc = ss_reader_open(out, -1, limits, e);
+    if (rc)
+        return rc;
+    (*out)->source = source;
+    (*out)->arg = arg;
+    (*out)->nonblocking = true;
+    return SS_OK;
+}
+
+uint32_t ss_reader_running(const ss_reader *r)
+{
+    return r->running;
+}
+
+void ss_reader_set_nonblocking(ss_reader *r)
+{
+    r->nonblocking = true;
 }
 
 void ss_reader_tie(ss_reader *r, ss_writer *w)
@@ -455,13 +585,17 @@ static int wait_input(ss_reader *r)
 /* Read some bytes to iov [count]: their number, 0 at the end of the file, or negative. */
 static ssize_t read_some(ss_reader *r, const struct iovec *iov, int count)
 {
+    if (r->source)
+        return r->source(r->arg, iov->iov_base, iov->iov_len, &r->err);
     for (;;) {
-        int rc = wait_input(r);
+        int rc = r->nonblocking ? SS_OK : wait_input(r);
         if (rc)
             return rc;
         ssize_t n = count == 1 ? read(r->fd, iov->iov_base, iov->iov_len) : readv(r->fd, iov, count);
         if (n >= 0)
             return n;
+        if (errno == EAGAIN && r->nonblocking)
+            return SS_EAGAIN;
         if (errno == EAGAIN) {
             struct pollfd p = {r->fd, POLLIN, 0};
             poll(&p, 1, WATCH_MS);
@@ -525,20 +659,20 @@ static int grow(ss_reader *r, size_t have, size_t size)
     return SS_OK;
 }
 
-/* The next `size` bytes into r->data, and r->crc goes on over each piece while it is in the cache: 1; 0 when
- * the input ends before; or negative. */
+/* The next `size` bytes into r->data, of which r->have are there, and r->crc goes on over each piece while it
+ * is in the cache: 1; 0 when the input ends before; or negative. */
 static int fetch(ss_reader *r, size_t size)
 {
-    int rc = !r->data || r->room < size ? grow(r, 0, size) : SS_OK;
-    for (size_t have = 0; have < size && !rc;) {
-        if (have == r->room) {
-            rc = grow(r, have, size);
+    int rc = !r->have && (!r->data || r->room < size) ? grow(r, 0, size) : SS_OK;
+    while (r->have < size && !rc) {
+        if (r->have == r->room) {
+            rc = grow(r, r->have, size);
             continue;
         }
-        size_t want = (size < r->room ? size : r->room) - have, n;
+        size_t want = (size < r->room ? size : r->room) - r->have, n;
         if (r->tail == r->head && want >= DIRECT) { /* to its place, and what comes behind it to the buffer */
             n = want < PIECE ? want : PIECE;
-            struct iovec iov[2] = {{r->data + have, n}, make_room(r)};
+            struct iovec iov[2] = {{r->data + r->have, n}, make_room(r)};
             if (n < BUFFER)
                 iov[1].iov_len = BUFFER - n;
             ssize_t k = read_some(r, iov, n < BUFFER ? 2 : 1);
@@ -555,10 +689,10 @@ static int fetch(ss_reader *r, size_t size)
                 return k;
             n = r->tail - r->head;
             n = n < want ? n : want;
-            memcpy(r->data + have, taken(r, n), n);
+            memcpy(r->data + r->have, taken(r, n), n);
         }
-        r->crc = ss_crc32c(r->crc, r->data + have, n);
-        have += n;
+        r->crc = ss_crc32c(r->crc, r->data + r->have, n);
+        r->have += n;
     }
     return rc ? rc : 1;
 }
@@ -578,7 +712,8 @@ static int bad_magic(ss_reader *r, const uint8_t *p, size_t n)
     return ss_err_set(&r->err, SS_EDAMAGED, "%s", why);
 }
 
-static int read_preamble(ss_reader *r)
+/* Magic, version and length: 1; 0 when the input ends before; or negative. */
+static int read_lead(ss_reader *r)
 {
     int rc = need(r, sizeof magic);
     if (rc < 0)
@@ -592,31 +727,44 @@ static int read_preamble(ss_reader *r)
     if (rc <= 0)
         return rc ? rc : cut_short(r, n ? "in the preamble" : "before the preamble: the input is empty");
     p = taken(r, PREAMBLE);
-    uint16_t major = get16(p + 8);
-    size_t length = get32(p + 12);
+    r->major = get16(p + 8);
+    r->length = get32(p + 12);
     r->crc = ss_crc32c(0, p, PREAMBLE);
-    if (length > SS_STREAM_MAX_HEADER)
-        return ss_err_set(&r->err, SS_EDAMAGED, "header of %zu bytes, at most %d are allowed", length,
+    if (r->length > SS_STREAM_MAX_HEADER)
+        return ss_err_set(&r->err, SS_EDAMAGED, "header of %zu bytes, at most %d are allowed", r->length,
                           SS_STREAM_MAX_HEADER);
-    if (length > r->limits.max_header)
-        return ss_err_set(&r->err, SS_ELIMIT, "header of %zu bytes, the limit is %zu", length,
+    if (r->length > r->limits.max_header)
+        return ss_err_set(&r->err, SS_ELIMIT, "header of %zu bytes, the limit is %zu", r->length,
                           r->limits.max_header);
-    rc = fetch(r, length);
+    r->have = 0;
+    r->stage = IN_JSON;
+    return 1;
+}
+
+static int read_preamble(ss_reader *r)
+{
+    int rc = r->stage == AT_PREAMBLE ? read_lead(r) : 1;
+    if (rc > 0 && r->stage == IN_JSON) {
+        rc = fetch(r, r->length);
+        if (rc > 0)
+            r->stage = AFTER_JSON;
+    }
     if (rc > 0)
         rc = need(r, 4);
     if (rc <= 0)
         return rc ? rc : cut_short(r, "in the preamble");
-    p = taken(r, 4);
+    const uint8_t *p = taken(r, 4);
     if (DIFFER(r->crc, get32(p)))
         return ss_err_set(&r->err, SS_EDAMAGED, "preamble: checksum differs");
     r->running = ss_crc32c(0, p, 4);
     /* The layout up to here is the same in every version. */
-    if (major != SS_STREAM_MAJOR)
-        return ss_err_set(&r->err, SS_EUNFIT, "stream of version %u, this program reads version %d", major,
+    if (r->major != SS_STREAM_MAJOR)
+        return ss_err_set(&r->err, SS_EUNFIT, "stream of version %u, this program reads version %d", r->major,
                           SS_STREAM_MAJOR);
-    rc = ss_header_parse(&r->header, (const char *)r->data, length, &r->err);
+    rc = ss_header_parse(&r->header, (const char *)r->data, r->length, &r->err);
     if (rc)
         return rc;
+    r->stage = AT_RECORD;
     r->have_header = true;
     return 1;
 }
@@ -690,6 +838,7 @@ static int read_head(ss_reader *r)
     if (rc <= 0)
         return rc;
     p = taken(r, n + 4);
+    r->before = r->running;
     if (DIFFER(ss_crc32c(0, p, n), get32(p + n)))
         return ss_err_set(&r->err, SS_EDAMAGED, "header checksum differs");
     r->running = ss_crc32c(r->running, p + n, 4);
@@ -714,18 +863,23 @@ static int read_head(ss_reader *r)
     rc = check_shape(r, rec->size);
     if (!rc)
         rc = get_attrs(r, p + WHO, attrs);
-    return rc ? rc : 1;
+    if (rc)
+        return rc;
+    r->crc = 0;
+    r->have = 0;
+    r->stage = IN_PAYLOAD;
+    return 1;
 }
 
 /* Payload into r->rec: 1; 0 when the input ends before; or negative. */
 static int read_payload(ss_reader *r)
 {
     size_t size = r->rec.size;
-    r->crc = 0;
-    int rc = fetch(r, size);
+    int rc = r->stage == IN_PAYLOAD ? fetch(r, size) : 1;
     r->rec.data = r->data;
     if (rc <= 0 || !size)
         return rc;
+    r->stage = AFTER_PAYLOAD;
     rc = need(r, 4);
     if (rc <= 0)
         return rc;
@@ -737,15 +891,15 @@ static int read_payload(ss_reader *r)
     return 1;
 }
 
-/* The end record is in r->rec. `running` is the checksum before it. */
-static int check_end(ss_reader *r, uint32_t running)
+/* The end record is in r->rec: nothing may follow it. 0, or negative. */
+static int check_end(ss_reader *r)
 {
     if (r->rec.dtype != SS_DTYPE_I32 || r->rec.rank)
         return ss_err_set(&r->err, SS_EDAMAGED, "end record without its running checksum");
     if (r->rec.seq != r->count)
         return ss_err_set(&r->err, SS_EDAMAGED, "end record counts %llu records, %llu came",
                           (unsigned long long)r->rec.seq, (unsigned long long)r->count);
-    if (DIFFER(get32(r->data), running))
+    if (DIFFER(get32(r->data), r->before))
         return ss_err_set(&r->err, SS_EDAMAGED,
                           "running checksum differs: records were changed, lost or put in");
     int rc = need(r, 1);
@@ -757,16 +911,19 @@ static int check_end(ss_reader *r, uint32_t running)
 /* 1 and a record, 0 after the end. */
 static int read_record(ss_reader *r)
 {
-    uint32_t running = r->running;
-    bool nothing = r->tail == r->head;
-    int rc = read_head(r);
-    if (!rc && nothing && r->tail == r->head)
-        return cut_short(r, "between records: the end record is missing");
-    if (rc > 0)
+    int rc = 1;
+    if (r->stage == AT_RECORD) {
+        r->from = r->offset;
+        rc = read_head(r);
+        if (!rc && r->tail == r->head)
+            return cut_short(r, "between records: the end record is missing");
+    }
+    if (rc > 0 && r->stage != AT_END)
         rc = read_payload(r);
     if (rc <= 0)
         return rc ? rc : cut_short(r, "in a record");
-    return r->rec.type == SS_TYPE_END ? check_end(r, running) : 1;
+    r->stage = r->rec.type == SS_TYPE_END ? AT_END : AT_RECORD;
+    return r->stage == AT_END ? check_end(r) : 1;
 }
 
 /* Remember a failure and give it to the caller; a stop is an end. */
@@ -788,6 +945,8 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e)
     int rc = r->failed;
     if (!rc && !r->have_header) {
         rc = r->ended ? SS_ESTOPPED : read_preamble(r);
+        if (rc == SS_EAGAIN)
+            return rc;
         if (rc == SS_ESTOPPED) {
             ss_err_set(&r->err, SS_ESTOPPED, "stopped before the header came");
             r->ended = true;
@@ -804,7 +963,7 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e)
 
 bool ss_reader_ready(ss_reader *r)
 {
-    if (r->failed || r->ended)
+    if (r->failed || r->ended || r->nonblocking)
         return true;
     if (!r->have_header)
         return false;
@@ -835,15 +994,18 @@ int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e)
         return 0;
     if (!r->have_header) {
         int rc = read_preamble(r);
+        if (rc == SS_EAGAIN)
+            return rc;
         if (rc < 0)
             return settle(r, rc, e);
     }
-    uint64_t from = r->offset;
     int rc = read_record(r);
+    if (rc == SS_EAGAIN)
+        return rc;
     if (rc < 0) {
         if (rc != SS_ESTOPPED && rc != SS_EIO)
             ss_err_prefix(&r->err, "record %llu at byte %llu", (unsigned long long)r->count,
-                          (unsigned long long)from);
+                          (unsigned long long)r->from);
         return settle(r, rc, e);
     }
     if (!rc) {

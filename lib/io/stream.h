@@ -200,9 +200,17 @@ int ss_reader_header(ss_reader *r, const ss_header **h, ss_err *e);
 int ss_reader_next(ss_reader *r, const ss_record **rec, ss_err *e);
 
 /**
+ * From now on never wait: when the descriptor, which has to be in O_NONBLOCK, has nothing more to give,
+ * ss_reader_header and ss_reader_next return SS_EAGAIN and keep what they have, also in the middle of a
+ * payload; call them again when poll says readable. Records may be in the buffer while poll says nothing: go
+ * on until SS_EAGAIN comes before waiting. A tied writer and the stop flag are not looked at.
+ */
+void ss_reader_set_nonblocking(ss_reader *r);
+
+/**
  * True when the next ss_reader_next will not wait for input: a whole record (or as much of it as the buffer
  * of 64 KiB holds), the end of the file or a failure is there already. Never waits itself. The end record is
- * not ready: behind it the reader waits for the end of the file.
+ * not ready: behind it the reader waits for the end of the file. Always true of a reader that never waits.
  */
 bool ss_reader_ready(ss_reader *r);
 
@@ -234,6 +242,16 @@ int ss_writer_open(ss_writer **w, int fd, const ss_header *h, ss_err *e);
 int ss_writer_put(ss_writer *w, const ss_record *rec, ss_err *e);
 int ss_writer_flush(ss_writer *w, ss_err *e);
 int ss_writer_end(ss_writer *w, ss_err *e); /* end record and flush */
+/**
+ * A writer that collects bytes in memory, for who sends them when poll says writable: ss_writer_pending gives
+ * them (valid until the next call on `w`), ss_writer_drained takes the first n of them away. Puts never fail
+ * but for SS_EINVAL and SS_ENOMEM, which leave the stream as it was; there is no bound but the caller's, who
+ * looks at what is pending before he puts more. Flushing does nothing.
+ */
+int ss_writer_open_memory(ss_writer **w, const ss_header *h, ss_err *e);
+const void *ss_writer_pending(const ss_writer *w, size_t *n);
+void ss_writer_drained(ss_writer *w, size_t n);
+
 uint64_t ss_writer_count(const ss_writer *w);
 uint64_t
 ss_writer_offset(const ss_writer *w); /* bytes put, preamble and those still in the buffer included */

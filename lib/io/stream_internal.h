@@ -1,6 +1,8 @@
-/* Between stream.c (bytes) and stream_header.c (JSON). */
+/* Between stream.c (bytes), stream_header.c (JSON) and journal.c (streams in segments). */
 #ifndef SS_IO_STREAM_INTERNAL_H
 #define SS_IO_STREAM_INTERNAL_H
+
+#include <sys/types.h>
 
 #include "io/stream.h"
 
@@ -9,5 +11,17 @@ int ss_header_parse(ss_header *h, const char *text, size_t n, ss_err *e);
 
 /* The header as JSON text, to be released with ss_free. SS_EINVAL, SS_ENOMEM. */
 int ss_header_print(const ss_header *h, char **text, ss_err *e);
+
+/* Up to n > 0 bytes to `to`: their number, 0 at the end of what there is, or negative. */
+typedef ssize_t (*ss_source)(void *arg, void *to, size_t n, ss_err *e);
+
+/* A reader of what `source` gives, which never waits: it may return SS_EAGAIN. */
+int ss_reader_open_source(ss_reader **r, ss_source source, void *arg, const ss_limits *limits, ss_err *e);
+
+/* Checksum over the checksums of all that has been read: what an end record at this place carries. */
+uint32_t ss_reader_running(const ss_reader *r);
+
+/* Put whole records p [n] again that a writer of this process has made; `w` writes to memory. */
+int ss_writer_put_encoded(ss_writer *w, const uint8_t *p, size_t n, ss_err *e);
 
 #endif

@@ -1157,6 +1157,167 @@ static void on_alarm(int number)
 }
 
 /* Record by record through a pipe, in pieces: ready only when next would not wait. */
+/* A reader that never waits: data [n] come in pieces of `piece` bytes through a pipe, and what it gives is
+ * what the one that waits gives: the same records, end and error text. */
+static void in_pieces(const uint8_t *data, size_t n, size_t piece)
+{
+    ss_err e = {0}, f = {0};
+    ss_reader *wait, *poll_;
+    const ss_record *a, *b;
+    const ss_header *h;
+    int p[2], fd = input(data, n), rc = SS_EAGAIN;
+    rewind_fd(fd);
+    ck_assert_int_eq(pipe2(p, O_NONBLOCK), 0);
+    must(ss_reader_open(&wait, fd, NULL, &e), &e);
+    must(ss_reader_open(&poll_, p[0], NULL, &e), &e);
+    ss_reader_set_nonblocking(poll_);
+    for (size_t at = 0; rc == SS_EAGAIN;) {
+        if (at < n) {
+            size_t k = n - at < piece ? n - at : piece;
+            ssize_t put = write(p[1], data + at, k); /* less when the pipe is full */
+            ck_assert_int_gt(put, 0);
+            at += (size_t)put;
+        }
+        if (at == n)
+            close(p[1]);
+        if (at <= 3 * piece) { /* the header can be asked for at any time */
+            int got = ss_reader_header(poll_, &h, &f);
+            ck_assert(got == SS_OK || got == SS_EAGAIN || got == ss_reader_next(wait, &a, NULL));
+        }
+        while ((rc = ss_reader_next(poll_, &b, &f)) > 0) {
+            must(ss_reader_next(wait, &a, &e), &e);
+            same_record(a, b);
+            ck_assert(!b->data || (uintptr_t)b->data % SS_ALIGN == 0);
+        }
+        ck_assert(rc != SS_EAGAIN || at < n);
+    }
+    ck_assert_int_eq(ss_reader_next(wait, &a, &e), rc);
+    ck_assert_str_eq(e.text, f.text);
+    ck_assert_uint_eq(ss_reader_offset(wait), ss_reader_offset(poll_));
+    ck_assert_int_eq(ss_reader_next(poll_, &b, &f), rc);
+    ss_reader_close(&wait);
+    ss_reader_close(&poll_);
+    close(fd);
+    close(p[0]);
+    ck_assert_uint_eq(ss_mem_used(), 0);
+}
+
+START_TEST(never_waits)
+{
+    uint8_t b[1024], *data = mixed_data();
+    size_t n = specimen(b, sizeof b), room = 4 << 20;
+    for (size_t piece = 1; piece <= n; piece++)
+        in_pieces(b, n, piece);
+    for (size_t k = 0; k < n; k++) /* cut short, or damaged */
+        in_pieces(b, k, 7);
+    for (size_t k = 0; k < n; k++) {
+        b[k] ^= 0x10;
+        in_pieces(b, n, 11);
+        b[k] ^= 0x10;
+    }
+    b[n] = 0; /* a byte behind the end */
+    in_pieces(b, n + 1, n);
+    int fd = scratch();
+    ck_assert_int_eq(write_mixed(fd, data, NULL), 0);
+    uint8_t *large = malloc(room);
+    n = slurp(fd, large, room);
+    static const size_t pieces[] = {997, 16384, 40000, 65535, 65536, 1 << 20};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        in_pieces(large, n, pieces[i]);
+    in_pieces(large, n - 300000, 50000);
+    large[n / 2] ^= 1;
+    in_pieces(large, n, 50000);
+    free(large);
+    free(data);
+    close(fd);
+}
+END_TEST
+
+/* What a writer to memory has pending is, however it is taken away, what one to a file writes. */
+START_TEST(to_memory)
+{
+    ss_err e;
+    uint8_t *payload = malloc(LARGEST), *want = malloc(4 << 20), *got = malloc(4 << 20);
+    for (size_t most = 1; most < 1 << 20; most = most * 5 + 3) {
+        ss_writer *f, *w;
+        int fd = scratch();
+        size_t n, at = 0;
+        must(ss_writer_open(&f, fd, &embedding, &e), &e);
+        must(ss_writer_open_memory(&w, &embedding, &e), &e);
+        for (int k = 0; k <= 150; k++) {
+            ss_record rec = sample(k, payload);
+            if (k < 150)
+                must(ss_writer_put(f, &rec, &e), &e);
+            must(k < 150 ? ss_writer_put(w, &rec, &e) : ss_writer_end(w, &e), &e);
+            const uint8_t *p = ss_writer_pending(w, &n);
+            size_t part = n < most ? n : most;
+            memcpy(got + at, p, part);
+            at += part;
+            ss_writer_drained(w, part);
+        }
+        must(ss_writer_end(f, &e), &e);
+        ck_assert_int_eq(ss_writer_put(w, &(ss_record){.type = SS_TYPE_ACK}, &e), SS_EINVAL);
+        const uint8_t *p = ss_writer_pending(w, &n);
+        memcpy(got + at, p, n);
+        at += n;
+        ss_writer_drained(w, n);
+        ss_writer_pending(w, &n);
+        ck_assert_uint_eq(n, 0);
+        ck_assert_uint_eq(slurp(fd, want, 4 << 20), at);
+        ck_assert_mem_eq(want, got, at);
+        ck_assert_uint_eq(ss_writer_offset(w), at);
+        ck_assert_uint_eq(ss_writer_count(w), 150);
+        ss_writer_close(&f);
+        ss_writer_close(&w);
+        close(fd);
+    }
+    free(payload);
+    free(want);
+    free(got);
+    ck_assert_uint_eq(ss_mem_used(), 0);
+}
+END_TEST
+
+/* A put that finds no memory leaves the stream as it was. */
+START_TEST(memory_refused)
+{
+    static uint8_t b[65536], plain[65536];
+    size_t want = 0;
+    for (long n = 0;; n++) {
+        ss_err e;
+        ss_writer *w;
+        size_t len;
+        bool failed = false;
+        fail_alloc_from(n, false);
+        while (ss_writer_open_memory(&w, &embedding, &e))
+            ck_assert_int_eq(e.code, SS_ENOMEM);
+        for (int k = 0; k < 12; k++) {
+            ss_record rec = {.type = SS_TYPE_DATA,
+                             .seq = (uint64_t)k,
+                             .dtype = SS_DTYPE_U8,
+                             .rank = 1,
+                             .dim = {2000},
+                             .size = 2000,
+                             .data = b};
+            while (ss_writer_put(w, &rec, &e))
+                ck_assert_int_eq(e.code, SS_ENOMEM);
+        }
+        while (ss_writer_end(w, &e))
+            ck_assert_int_eq(e.code, SS_ENOMEM);
+        failed = fail_alloc_done();
+        const void *p = ss_writer_pending(w, &len);
+        if (n == 0)
+            memcpy(plain, p, want = len);
+        ck_assert_uint_eq(len, want);
+        ck_assert_mem_eq(p, plain, len);
+        ss_writer_close(&w);
+        ck_assert_uint_eq(ss_mem_used(), 0);
+        if (n && !failed)
+            break;
+    }
+}
+END_TEST
+
 START_TEST(ready)
 {
     int p[2], fd = scratch();
@@ -1391,5 +1552,5 @@ END_TEST
 UNIT_MAIN("stream", round_trip, large_payloads_through_a_pipe, byte_by_byte, short_counts, large_ones_damaged,
           smallest_pipe, pipe_widened, every_truncation, every_bit_flip, records_moved, golden_specimens,
           lies, not_a_stream, header_round_trip, header_strict, writer_refuses, memory_follows_what_comes,
-          allocation_fails, failed_writes, tied_writer, ready, stop_flag, overhead, stage_times, names,
-          names_are_in_the_page)
+          allocation_fails, failed_writes, tied_writer, never_waits, to_memory, memory_refused, ready,
+          stop_flag, overhead, stage_times, names, names_are_in_the_page)
