@@ -24,11 +24,11 @@ enum {
     MAX_ATTR_BYTES = SS_ATTR_MAX * 9,
     MAX_HEADER = FIXED + 4 * SS_MAX_RANK + WHO + MAX_ATTR_BYTES,
     RESERVED_FLAGS = 0xf0,
-    LEAD = 1024,       /* room in front of a read for what is left of the one before: the most of a header */
-    DIRECT = 16384,    /* pieces of a payload from here on are written and read where they lie */
-    IDLE = 1 << 20,    /* a writer to memory keeps so much of it when it is drained */
-    GROWTH = 4,        /* so that old and new buffer together stay below 1.25 times the cap */
-    FIRST = 262144,    /* bytes that a payload buffer may have before any of them has come */
+    LEAD = SS_MAX_HEAD, /* room in front of a read for what is left of the one before: the most of a header */
+    DIRECT = 16384,     /* pieces of a payload from here on are written and read where they lie */
+    IDLE = 1 << 20,     /* a writer to memory keeps so much of it when it is drained */
+    GROWTH = 4,         /* so that old and new buffer together stay below 1.25 times the cap */
+    FIRST = 262144,     /* bytes that a payload buffer may have before any of them has come */
     AT_ONCE = 1 << 20, /* bytes of a payload buffer that may be there before they are needed: it is quicker */
     WATCH_MS = 250     /* how often a waiting reader looks at its stop flag */
 };
@@ -416,6 +416,33 @@ int ss_writer_end(ss_writer *w, ss_err *e)
         rc = ss_writer_flush(w, e);
     w->ended = true;
     return rc;
+}
+
+int ss_writer_open_behind(ss_writer **out, uint64_t count, uint32_t running, ss_err *e)
+{
+    int rc = open_writer(out, -1, &(ss_header){0}, e);
+    if (rc)
+        return rc;
+    ss_writer_drained(*out, (*out)->n);
+    (*out)->count = count;
+    (*out)->running = running;
+    return SS_OK;
+}
+
+size_t ss_record_bytes(const ss_record *rec)
+{
+    uint8_t attrs[MAX_ATTR_BYTES];
+    const uint8_t *end = put_attrs(attrs, &rec->attrs);
+    size_t n = end ? (size_t)(end - attrs) : 0;
+    return FIXED + 4 * (size_t)rec->rank + WHO + n + 4 + rec->size + (rec->size ? 4 : 0);
+}
+
+bool ss_record_head_at(const uint8_t *p, size_t n)
+{
+    if (n < FIXED || p[7] > SS_MAX_RANK || get16(p + 8) > MAX_ATTR_BYTES)
+        return false;
+    size_t head = FIXED + 4 * (size_t)p[7] + WHO + get16(p + 8);
+    return head + 4 <= n && get32(p) >= head && ss_crc32c(0, p, head) == get32(p + head);
 }
 
 int ss_writer_put_encoded(ss_writer *w, const uint8_t *p, size_t n, ss_err *e)

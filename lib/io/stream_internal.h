@@ -21,6 +21,16 @@ int ss_reader_open_source(ss_reader **r, ss_source source, void *arg, const ss_l
 /* Checksum over the checksums of all that has been read: what an end record at this place carries. */
 uint32_t ss_reader_running(const ss_reader *r);
 
+/* A writer to memory that goes on behind `count` records and their checksum. */
+int ss_writer_open_behind(ss_writer **w, uint64_t count, uint32_t running, ss_err *e);
+
+/* Bytes that the record takes in a stream; the most that its header takes. */
+size_t ss_record_bytes(const ss_record *rec);
+enum { SS_MAX_HEAD = 1024 };
+
+/* Does p [n] begin with the header of a record, by its checksum? */
+bool ss_record_head_at(const uint8_t *p, size_t n);
+
 /* Put whole records p [n] again that a writer of this process has made; `w` writes to memory. */
 int ss_writer_put_encoded(ss_writer *w, const uint8_t *p, size_t n, ss_err *e);
 
