@@ -666,8 +666,12 @@ static int copy_through(ss_journal_cursor *c, segment *s, ss_writer **w, ss_jour
         if (rc || c->index >= s->first + s->count)
             break;
         rc = ss_journal_cursor_next(c, &rec, e);
+        if (rc >= 0 &&
+            c->index > s->first + s->count) /* it had fewer than numbers: this one is the next one's */
+            break;
         rc = rc < 0 ? rc : SS_OK;
     }
+    rc = rc > 0 ? SS_OK : rc;
     if (!rc)
         rc = fn(arg, *w, NULL, e);
     if (!rc && ss_writer_count(*w) > s->count)
