@@ -502,14 +502,19 @@ static int open_output(ss_err *e)
     return fd;
 }
 
+int tool_add_provenance(ss_header *h, ss_err *e)
+{
+    return tool_set.provenance ? ss_header_add_provenance(h, prog->name, SS_VERSION, prog_argc, prog_argv, e)
+                               : SS_OK;
+}
+
 int tool_writer(ss_writer **w, ss_reader *r, const ss_header *h, const char *kind, ss_err *e)
 {
     ss_header own = {0};
     int rc = h ? ss_header_copy(&own, h, e) : SS_OK;
     if (rc == SS_OK) {
         snprintf(own.kind, sizeof own.kind, "%s", kind);
-        if (tool_set.provenance)
-            rc = ss_header_add_provenance(&own, prog->name, SS_VERSION, prog_argc, prog_argv, e);
+        rc = tool_add_provenance(&own, e);
     }
     if (rc == SS_OK) {
         output_fd = open_output(e);

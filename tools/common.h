@@ -103,6 +103,8 @@ int tool_fail(const ss_err *e);
 /* Open a stream to read: path "-" or NULL = standard input (refused on a terminal unless -f). Reads the
  * header and checks its kind against `kinds` ("logmel|cut", NULL = any). The reader obeys tool_stop. */
 int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_header **h, ss_err *e);
+/* Add this program to the provenance of a header, unless --no-provenance. */
+int tool_add_provenance(ss_header *h, ss_err *e);
 /* Open the output stream: tool_set.output (a temporary name, renamed by tool_writer_finish) or standard
  * output (refused on a terminal unless -f). Adds this program's provenance to a copy of `h`, sets kind. Ties
  * `r` when given. */

@@ -559,6 +559,11 @@ void ss_reader_set_stop(ss_reader *r, const volatile int *stop, int grace_ms)
     r->grace_ms = grace_ms;
 }
 
+bool ss_reader_ended(const ss_reader *r)
+{
+    return r->ended;
+}
+
 uint64_t ss_reader_count(const ss_reader *r)
 {
     return r->count;

@@ -228,6 +228,7 @@ void ss_reader_tie(ss_reader *r, ss_writer *w);
  */
 void ss_reader_set_stop(ss_reader *r, const volatile int *stop, int grace_ms);
 
+bool ss_reader_ended(const ss_reader *r);      /* the end was read, or a stop ended it */
 uint64_t ss_reader_count(const ss_reader *r);  /* records delivered */
 uint64_t ss_reader_offset(const ss_reader *r); /* bytes consumed */
 void ss_reader_close(ss_reader **r);
