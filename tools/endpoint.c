@@ -6,10 +6,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 bool endpoint_is_address(const char *text)
@@ -79,7 +79,7 @@ static int dial_tcp(endpoint *p, const char *where, ss_err *e)
     return rc;
 }
 
-static void run(char *const argv[], int in, int out)
+static void run(char *const argv[], int in, int out, int report)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -88,34 +88,52 @@ static void run(char *const argv[], int in, int out)
     signal(SIGPIPE, SIG_DFL);
     signal(SIGCHLD, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0)
-        _exit(127);
-    execvp(argv[0], argv);
-    fprintf(stderr, "ss-link: cannot run '%s': %s\n", argv[0], strerror(errno));
-    _exit(errno == ENOENT ? 127 : 126);
+    if (dup2(in, 0) >= 0 && dup2(out, 1) >= 0)
+        execvp(argv[0], argv);
+    int failed = errno;
+    (void)!write(report, &failed, sizeof failed);
+    _exit(127);
+}
+
+static void close_all(int *fd, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (fd[i] >= 0)
+            close(fd[i]);
 }
 
 static int spawn(endpoint *p, char *const argv[], ss_err *e)
 {
-    int to[2] = {-1, -1}, from[2] = {-1, -1};
-    if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC) || fcntl(to[1], F_SETFL, O_NONBLOCK) ||
-        fcntl(from[0], F_SETFL, O_NONBLOCK) || (p->pid = fork()) < 0) {
+    enum { TO, FROM = 2, REPORT = 4 }; /* read end, write end */
+    int fd[6] = {-1, -1, -1, -1, -1, -1}, failed = 0;
+    if (pipe2(fd + TO, O_CLOEXEC) || pipe2(fd + FROM, O_CLOEXEC) || pipe2(fd + REPORT, O_CLOEXEC) ||
+        fcntl(fd[TO + 1], F_SETFL, O_NONBLOCK) || fcntl(fd[FROM], F_SETFL, O_NONBLOCK) || (p->pid = fork()) < 0) {
         int rc = ss_err_errno(e, "cannot run '%s'", argv[0]);
         p->pid = 0;
-        for (int i = 0; i < 2; i++) {
-            if (to[i] >= 0)
-                close(to[i]);
-            if (from[i] >= 0)
-                close(from[i]);
-        }
+        close_all(fd, 6);
         return rc;
     }
     if (!p->pid)
-        run(argv, to[0], from[1]);
-    close(to[0]);
-    close(from[1]);
-    p->out = to[1];
-    p->in = from[0];
+        run(argv, fd[TO], fd[FROM + 1], fd[REPORT + 1]);
+    close(fd[REPORT + 1]);
+    close(fd[TO]);
+    close(fd[FROM + 1]);
+    fd[REPORT + 1] = fd[TO] = fd[FROM + 1] = -1;
+    ssize_t n;
+    while ((n = read(fd[REPORT], &failed, sizeof failed)) < 0 && errno == EINTR) /* it ends when the command begins */
+        ;
+    if (n > 0) {
+        errno = failed;
+        ss_err_errno(e, "cannot run '%s'", argv[0]);
+        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        p->pid = 0;
+        close_all(fd, 6);
+        return SS_ENOTSUP;
+    }
+    close(fd[REPORT]);
+    p->out = fd[TO + 1];
+    p->in = fd[FROM];
     return SS_OK;
 }
 

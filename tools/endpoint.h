@@ -18,7 +18,8 @@ typedef struct endpoint {
 bool endpoint_is_address(const char *text);
 
 /* Run argv, or dial the address when it is the only word. A host name is looked up before anything else goes
- * on; a number is not. The command ignores SIGINT: a terminal's goes to who drains first. */
+ * on; a number is not. The command ignores SIGINT: a terminal's goes to who drains first. SS_ENOTSUP: there
+ * is no such command, or it may not be run; SS_EINVAL: this is no address; SS_EIO. */
 int endpoint_open(endpoint *p, char *const argv[], ss_err *e);
 /* After connecting: 0 or the failure. */
 int endpoint_connected(endpoint *p, ss_err *e);

@@ -115,7 +115,6 @@ static struct {
     bool probing;
     uint32_t device; /* identity of a hello */
     uint64_t epoch;
-    bool known;
     ss_bandwidth_mark probe;
     ss_bandwidth bandwidth;
     uint64_t points;
@@ -389,10 +388,24 @@ static void is_up(void)
     write_state(true);
 }
 
+/* Something in the spool cannot be read: each damage is told, a disk that fails once. */
+static void told_spool(int rc, const ss_err *e)
+{
+    static bool said;
+    if (rc == SS_EDAMAGED || !said)
+        tool_warn("%s", e->text);
+    said = said || rc == SS_EIO;
+}
+
 static int connect_now(ss_err *e)
 {
     const ss_header *h;
     int rc = ss_spool_begin(l.spool, &h, e);
+    if (rc == SS_EDAMAGED || rc == SS_EIO) {
+        told_spool(rc, e);
+        l.next_ms = now_ms() + (rc == SS_EIO ? (int64_t)(l.pause * 1e3) : 0);
+        return SS_OK;
+    }
     if (rc < 0)
         return rc;
     if (!rc && ss_reader_header(l.r, &h, e)) /* nothing in the spool: that of the input */
@@ -409,7 +422,7 @@ static int connect_now(ss_err *e)
     if (rc)
         return rc;
     rc = endpoint_open(&l.ep, l.argv, e);
-    if (rc == SS_ENOMEM || rc == SS_EINVAL)
+    if (rc == SS_ENOMEM || rc == SS_EINVAL || (rc == SS_ENOTSUP && !l.ever_up))
         return rc;
     if (!rc)
         rc = ss_reader_open(&l.back, l.ep.in, NULL, e);
@@ -479,11 +492,10 @@ static int put_forward(const ss_record *given, ss_err *e)
     ss_bandwidth_mark mark = ss_bandwidth_sent(&l.bandwidth, ss_writer_offset(l.w) - before, link, now);
     l.device = rec.device;
     l.epoch = rec.epoch;
-    l.known = true;
     if (!hello)
         return remember_flight(&rec, mark, e);
     l.probe = mark;
-    l.probing = true;
+    l.probing = rec.device || rec.epoch; /* a plain keep-alive need not be answered */
     return SS_OK;
 }
 
@@ -524,8 +536,10 @@ static int fill(int *wait, ss_err *e)
             return SS_OK;
         }
         if (rc == SS_EDAMAGED || rc == SS_EIO) {
-            tool_warn("%s", e->text);
-            continue;
+            told_spool(rc, e);
+            if (rc == SS_EDAMAGED)
+                continue;
+            return SS_OK;
         }
         if (rc > 0)
             rc = put_forward(rec, e);
@@ -570,7 +584,7 @@ static void flush_forward(void)
 static int keep_alive(int64_t now, ss_err *e)
 {
     size_t n;
-    if (l.state != UP || !opt_ack || l.probing || now < l.sent_ms + (int64_t)(opt_keepalive * 1e3))
+    if (l.state != UP || !opt_ack || now < l.sent_ms + (int64_t)(opt_keepalive * 1e3))
         return SS_OK;
     ss_writer_pending(l.w, &n);
     l.sent_ms = now;
@@ -612,7 +626,8 @@ static int come_back(const ss_record *rec, ss_err *e)
             if (l.got_resume) /* the first one may have taken a server's start */
                 ss_bandwidth_acknowledged(&l.bandwidth, l.probe, 0, now);
         }
-        if (ss_spool_resume(l.spool, rec) && !l.got_resume)
+        ss_spool_resume(l.spool, rec);
+        if (!l.got_resume)
             is_up();
         return SS_OK;
     case SS_TYPE_ACK:
@@ -675,7 +690,9 @@ static int read_back(ss_err *e)
         *e = why;
         return rc;
     }
-    if (rc == 0 && l.state == ENDING) {
+    /* Whom we have left without an end record, he does the same. */
+    bool cut = rc == SS_ETRUNC && l.failed && l.finished && !ss_spool_queue(l.spool);
+    if ((rc == 0 || cut) && l.state == ENDING) {
         l.peer_ended = true;
         return SS_OK;
     }
@@ -755,7 +772,7 @@ static int read_input(ss_err *e)
         rc = rec->type == SS_TYPE_KEEPALIVE ? SS_OK : take_in(rec, e);
         if (rc)
             return rc;
-        l.paused = !strcmp(opt_drop, "none") && ss_spool_bytes(l.spool) >= opt_size;
+        l.paused = !strcmp(opt_drop, "none") && ss_spool_full(l.spool);
     }
     if (rc == SS_EAGAIN || (rc == 0 && !ss_reader_ended(l.r))) {
         l.more = rc == 0;
@@ -830,7 +847,7 @@ static int timeout_of(int64_t now, int wait)
         t = time_to(now, l.heard_ms + GRACE_MS, t);
     if (l.state == DOWN && l.header)
         t = time_to(now, l.next_ms, t);
-    if (l.state == UP && opt_ack && !l.probing)
+    if (l.state == UP && opt_ack)
         t = time_to(now, l.sent_ms + (int64_t)(opt_keepalive * 1e3), t);
     if (l.state != DOWN && opt_ack)
         t = time_to(now, l.alive_ms + (int64_t)(3e3 * opt_keepalive), t);
@@ -868,7 +885,7 @@ static int turn(const sigset_t *open_mask, ss_err *e)
             return rc;
         ss_writer_pending(l.w, &pending);
     }
-    l.paused = l.paused && ss_spool_bytes(l.spool) >= opt_size;
+    l.paused = l.paused && ss_spool_full(l.spool);
     if (!l.ended && !l.paused)
         p[in = n++] = (struct pollfd){0, POLLIN, 0};
     if (output_waits())
@@ -936,13 +953,11 @@ static int run(char *const argv[], ss_err *e)
     sigaddset(&mine, SIGCHLD);
     sigprocmask(SIG_BLOCK, &mine, &open_mask);
     int rc = opt_state ? ss_state_open(&l.dir, opt_state, e) : SS_OK;
-    static const char *const drops[] = {"oldest", "newest", "decimate"};
+    static const char *const drops[] = {"oldest", "newest", "decimate", "none"};
     ss_spool_config c = {.max_bytes = opt_size, .no_ack = !opt_ack};
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (!strcmp(opt_drop, drops[i]))
             c.drop = (ss_drop)i;
-    if (!strcmp(opt_drop, "none"))
-        c.max_bytes = 0;
     if (!rc) {
         rc = ss_spool_open(&l.spool, opt_spool, &c, e);
         if (rc > 0)

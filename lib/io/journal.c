@@ -145,8 +145,6 @@ uint64_t ss_journal_segment_end(const ss_journal *j, uint64_t index)
     segment *s = holding(j, index);
     if (!s)
         return j->next;
-    if (index < s->first + s->count)
-        return s->first + s->count;
     return s == last(j) ? j->next : s[1].first;
 }
 
@@ -651,8 +649,9 @@ int ss_journal_trim(ss_journal *j, uint64_t before, ss_err *e)
     return rc;
 }
 
-static int copy_through(ss_journal_cursor *c, segment *s, ss_writer **w, ss_journal_filter fn, void *arg,
-                        ss_err *e)
+/* The records of the segments up to `t` through the filter. */
+static int copy_through(ss_journal_cursor *c, const segment *t, ss_writer **w, ss_journal_filter fn,
+                        void *arg, ss_err *e)
 {
     const ss_record *rec;
     int rc = ss_journal_cursor_next(c, &rec, e);
@@ -663,20 +662,19 @@ static int copy_through(ss_journal_cursor *c, segment *s, ss_writer **w, ss_jour
     rc = ss_writer_open_memory(w, c->header, e);
     while (!rc) {
         rc = fn(arg, *w, rec, e);
-        if (rc || c->index >= s->first + s->count)
+        if (rc || c->index >= t->first + t->count)
             break;
         rc = ss_journal_cursor_next(c, &rec, e);
         if (rc >= 0 &&
-            c->index > s->first + s->count) /* it had fewer than numbers: this one is the next one's */
+            c->index > t->first + t->count) { /* it had fewer than numbers: that was the next one's */
+            rc = SS_OK;
             break;
+        }
+        if (rc == 2)
+            return ss_err_set(e, SS_EUNFIT, "journal: segments of different headers");
         rc = rc < 0 ? rc : SS_OK;
     }
-    rc = rc > 0 ? SS_OK : rc;
-    if (!rc)
-        rc = fn(arg, *w, NULL, e);
-    if (!rc && ss_writer_count(*w) > s->count)
-        rc = ss_err_set(e, SS_EINVAL, "journal: more records than there were");
-    return rc;
+    return rc ? rc : fn(arg, *w, NULL, e);
 }
 
 /* Bytes into the file of the segment that begins with record `first`, in the place of what it holds. */
@@ -699,18 +697,23 @@ static int put_file(ss_journal *j, uint64_t first, const uint8_t *p, size_t n, s
     return rc;
 }
 
-int ss_journal_rewrite(ss_journal *j, uint64_t index, ss_journal_filter fn, void *arg, ss_err *e)
+int ss_journal_rewrite(ss_journal *j, uint64_t index, uint64_t end, ss_journal_filter fn, void *arg,
+                       ss_err *e)
 {
-    segment *s = holding(j, index);
+    segment *s = holding(j, index), *t = s;
     if (!s || s == last(j))
         return ss_err_set(e, SS_EINVAL, "journal: the last segment is not written anew");
+    while (t + 1 != last(j) && t[1].first < end)
+        t++;
     ss_journal_cursor *c;
     ss_writer *w = NULL;
     size_t n;
     int rc = ss_journal_cursor_open(&c, j, s->first, e);
     if (!rc)
-        rc = copy_through(c, s, &w, fn, arg, e);
+        rc = copy_through(c, t, &w, fn, arg, e);
     ss_journal_cursor_close(&c);
+    if (!rc && ss_writer_count(w) > t->first + t->count - s->first)
+        rc = ss_err_set(e, SS_EINVAL, "journal: more records than there were");
     if (!rc && j->dir)
         rc = ss_writer_end(w, e);
     if (!rc && j->dir) {
@@ -724,14 +727,19 @@ int ss_journal_rewrite(ss_journal *j, uint64_t index, ss_journal_filter fn, void
     s->id = ++j->ids;
     s->count = ss_writer_count(w);
     s->bytes = ss_writer_offset(w);
-    if (j->dir) {
+    ss_writer_close(&s->w);
+    if (j->dir)
         s->filed = s->written = s->bytes;
+    if (j->dir)
         ss_writer_close(&w);
-    } else {
-        ss_writer_close(&s->w);
-        s->w = w;
+    s->w = w;
+    for (size_t k = (size_t)(t - s), at = (size_t)(s - j->seg) + 1; k && !rc; k--) {
+        if (j->dir && unlink(name_of(j, j->seg[at].first)) && errno != ENOENT)
+            rc = ss_err_errno(e, "cannot remove '%s'", j->path);
+        else
+            forget(j, at);
     }
-    return SS_OK;
+    return rc;
 }
 
 /* ---- cursors ---- */

@@ -60,7 +60,7 @@ uint64_t ss_journal_next(const ss_journal *j);    /* index that the next record 
 uint64_t ss_journal_durable(const ss_journal *j); /* all before this index is durable */
 uint64_t ss_journal_bytes(const ss_journal *j);   /* of all segments, what is in memory included */
 
-/** First index behind the segment that holds `index` (or behind the hole that it lies in). */
+/** Index at which the segment behind the one that holds `index` begins, or the next one. */
 uint64_t ss_journal_segment_end(const ss_journal *j, uint64_t index);
 
 /**
@@ -71,12 +71,15 @@ uint64_t ss_journal_segment_end(const ss_journal *j, uint64_t index);
 int ss_journal_trim(ss_journal *j, uint64_t before, ss_err *e);
 
 /**
- * Write the segment that holds `index`, which is not the last one, anew, whole or not at all: `fn` is given
- * its records, and NULL after the last, and puts to `w` what is to stand there, not more records than there
- * were. No cursor may be in it.
+ * Write the segments from the one that holds `index` to the one before that which holds `end` anew, as one,
+ * whole or not at all: `fn` is given their records, and NULL after the last, and puts to `w` what is to stand
+ * there, not more records than there were. The last segment is never among them; they have one header, or
+ * SS_EUNFIT comes. No cursor may be in them. (Killed at the wrong moment, records of all but the first one
+ * may come twice.)
  */
 typedef int (*ss_journal_filter)(void *arg, ss_writer *w, const ss_record *rec, ss_err *e);
-int ss_journal_rewrite(ss_journal *j, uint64_t index, ss_journal_filter fn, void *arg, ss_err *e);
+int ss_journal_rewrite(ss_journal *j, uint64_t index, uint64_t end, ss_journal_filter fn, void *arg,
+                       ss_err *e);
 
 /** End, sync and close the last segment, unlock the folder. The handle is gone in any case. */
 int ss_journal_close(ss_journal **j, ss_err *e);

@@ -9,7 +9,7 @@
 
 enum {
     PARTS = 16, /* segments of a full spool */
-    HOLES = 32, /* gaps that are carried from segments of nothing else into the next one */
+    HOLES = 32, /* gaps that wait to be put, of streams that are mixed */
     LEAST = 4096,
     MOST = 4 << 20,
 };
@@ -62,8 +62,6 @@ struct ss_spool {
     bool other;           /* rec has another header */
     char *text;           /* the connection's header */
     uint64_t dropped;
-    uint64_t gaps_to; /* segments before it hold nothing but gaps */
-    uint64_t thin_at; /* where decimation goes on */
 };
 
 static int put_missed(ss_spool *s, ss_err *e);
@@ -277,11 +275,10 @@ static int reread(ss_spool *s, uint64_t index, ss_err *e)
     return SS_OK;
 }
 
-/* Write a segment anew with gaps in the place of its records, or of every second one. Where the sender stands
- * in it, it goes back to its beginning: the numbers within it have changed. */
-static int thin_segment(ss_spool *s, uint64_t begin, thinning *t, ss_err *e)
+/* Write the segments of [begin, end) anew as one, with gaps in the place of records. Where the sender stands
+ * in them, it goes back to their beginning: the numbers within have changed. */
+static int thin_range(ss_spool *s, uint64_t begin, uint64_t end, thinning *t, ss_err *e)
 {
-    uint64_t end = ss_journal_segment_end(s->j, begin);
     int rc = SS_OK;
     if (s->cursor) {
         uint64_t at = ss_journal_cursor_index(s->cursor);
@@ -290,7 +287,7 @@ static int thin_segment(ss_spool *s, uint64_t begin, thinning *t, ss_err *e)
     }
     t->s = s;
     if (!rc)
-        rc = ss_journal_rewrite(s->j, begin, thin, t, e);
+        rc = ss_journal_rewrite(s->j, begin, end, thin, t, e);
     if (rc)
         return rc;
     s->dropped += t->dropped;
@@ -300,89 +297,62 @@ static int thin_segment(ss_spool *s, uint64_t begin, thinning *t, ss_err *e)
     return SS_OK;
 }
 
-/* The gaps of the segments before `at`, which hold nothing else. */
-static void collect(ss_spool *s, uint64_t at, thinning *t)
-{
-    ss_journal_cursor *c;
-    const ss_record *rec;
-    bool fits = true;
-    if (ss_journal_first(s->j) >= at || ss_journal_cursor_open(&c, s->j, 0, NULL))
-        return;
-    while (fits && ss_journal_cursor_index(c) < at && ss_journal_cursor_next(c, &rec, NULL) > 0)
-        fits = ss_journal_cursor_index(c) > at || (rec->type == SS_TYPE_GAP && carry(&t->gaps, rec));
-    if (!fits || ss_journal_cursor_index(c) < at)
-        t->gaps.n = 0;
-    ss_journal_cursor_close(&c);
-}
-
-/* The records of the oldest segment that has any become gaps, and those of the segments before move into it.
+/* The records of the oldest segment that has any become gaps, together with those of the segments before it.
  */
 static int drop_oldest(ss_spool *s, bool *done, ss_err *e)
 {
+    uint64_t begin = ss_journal_first(s->j), end = begin;
     *done = false;
-    for (;;) {
-        uint64_t first = ss_journal_first(s->j), at = s->gaps_to > first ? s->gaps_to : first;
-        uint64_t end = ss_journal_segment_end(s->j, at);
-        if (end >= ss_journal_next(s->j))
-            return SS_OK;
+    while ((end = ss_journal_segment_end(s->j, end)) < ss_journal_next(s->j)) {
         thinning t = {.all = true};
-        collect(s, at, &t);
-        bool moved = t.gaps.n > 0;
-        int rc = thin_segment(s, at, &t, e);
-        if (rc == SS_EINVAL && moved) { /* more gaps than it had records: they stay where they are */
-            t = (thinning){.all = true};
-            moved = false;
-            rc = thin_segment(s, at, &t, e);
+        int rc = thin_range(s, begin, end, &t, e);
+        if (rc == SS_EUNFIT) { /* another header: what is before stays as it is */
+            begin = ss_journal_segment_end(s->j, begin);
+            end = begin;
+            continue;
         }
-        if (!rc && moved) {
-            if (s->cursor && (s->rec ? s->index : ss_journal_cursor_index(s->cursor)) < at)
-                rc = reread(s, at, e);
-            for (size_t i = 0; i < s->entries; i++)
-                if (s->entry[s->from + i].index < at)
-                    s->entry[s->from + i].index = at;
-            if (!rc)
-                rc = ss_journal_trim(s->j, at, e);
-        }
-        if (rc)
+        *done = t.dropped > 0;
+        if (rc || *done)
             return rc;
-        s->gaps_to = end;
-        if (t.dropped) {
-            *done = true;
-            return SS_OK;
-        }
     }
+    return SS_OK;
 }
 
+/* Two neighbours become one of half their records, so that segments keep their size: those two that stand for
+ * the fewest numbers, so that what is kept is equally thin everywhere. */
 static int decimate(ss_spool *s, bool *done, ss_err *e)
 {
-    *done = false;
-    for (int turn = 0; turn < 2; turn++) {
-        uint64_t unsent = s->rec ? s->index : s->cursor ? ss_journal_cursor_index(s->cursor) : 0;
-        uint64_t first = ss_journal_first(s->j);
-        if (s->cursor && unsent > first) /* the segment that the sender stands in is left alone */
-            first = ss_journal_segment_end(s->j, unsent);
-        if (s->thin_at < first)
-            s->thin_at = first;
-        while (ss_journal_segment_end(s->j, s->thin_at) < ss_journal_next(s->j)) {
-            uint64_t at = s->thin_at;
-            thinning t = {.all = false};
-            s->thin_at = ss_journal_segment_end(s->j, at);
-            int rc = thin_segment(s, at, &t, e);
-            if (rc)
-                return rc;
-            if (t.dropped) {
-                *done = true;
-                return SS_OK;
-            }
+    uint64_t unsent = s->rec ? s->index : s->cursor ? ss_journal_cursor_index(s->cursor) : 0;
+    uint64_t at = ss_journal_first(s->j), next = ss_journal_next(s->j), begin = 0, end = 0;
+    if (unsent > at) /* the segment that the sender stands in is left alone */
+        at = ss_journal_segment_end(s->j, unsent);
+    for (;;) {
+        uint64_t one = ss_journal_segment_end(s->j, at), two = ss_journal_segment_end(s->j, one);
+        if (one >= next || two >= next)
+            break;
+        if (!end || two - at < end - begin) {
+            begin = at;
+            end = two;
         }
-        s->thin_at = 0; /* once more from the front: half of what is left there */
+        at = one;
     }
-    return drop_oldest(s, done, e);
+    thinning t = {.all = false};
+    int rc = end ? thin_range(s, begin, end, &t, e) : SS_OK;
+    *done = !rc && t.dropped > 0;
+    if (rc == SS_EUNFIT) /* of two headers */
+        rc = SS_OK;
+    return rc || *done ? rc : drop_oldest(s, done, e);
+}
+
+bool ss_spool_full(const ss_spool *s)
+{
+    return s->c.max_bytes && ss_journal_bytes(s->j) >= s->c.max_bytes;
 }
 
 static bool fits(const ss_spool *s, const ss_record *rec)
 {
-    return !s->c.max_bytes || ss_journal_bytes(s->j) + ss_record_bytes(rec) <= s->c.max_bytes;
+    return !s->c.max_bytes || s->c.drop == SS_DROP_NONE ||
+           ss_journal_bytes(s->j) + ss_record_bytes(rec) <= s->c.max_bytes;
 }
 
 static int make_room(ss_spool *s, const ss_record *rec, ss_err *e)
@@ -534,8 +504,7 @@ int ss_spool_begin(ss_spool *s, const ss_header **h, ss_err *e)
         s->source[i].state = NEW;
         s->source[i].begun = false;
     }
-    while ((rc = fetch(s, e)) < 0 && rc != SS_ENOMEM) /* ss_spool_next tells of damage, if it is met again */
-        ;
+    rc = fetch(s, e);
     if (rc <= 0)
         return rc;
     *h = ss_journal_cursor_header(s->cursor);

@@ -22,9 +22,11 @@ typedef struct ss_spool ss_spool;
 
 /** What goes when there is no room: */
 typedef enum ss_drop {
-    SS_DROP_OLDEST,  /* the oldest sixteenth or so */
-    SS_DROP_NEWEST,  /* the record that comes */
-    SS_DROP_DECIMATE /* every second one of what is not sent yet, oldest segments first; then as oldest */
+    SS_DROP_OLDEST,   /* the oldest sixteenth or so */
+    SS_DROP_NEWEST,   /* the record that comes */
+    SS_DROP_DECIMATE, /* every second one of what is not sent yet, a piece at a time, evenly; else the oldest
+                       */
+    SS_DROP_NONE      /* nothing: the caller asks ss_spool_full before he puts */
 } ss_drop;
 
 typedef struct ss_spool_config {
@@ -51,7 +53,8 @@ int ss_spool_sync(ss_spool *s, ss_err *e);
 
 /**
  * A connection begins: all that is not acknowledged is to be sent, from the oldest on. 1 and the header of
- * what comes first (it lasts until the next call), or 0: there is none yet.
+ * what comes first (it lasts until the next call), or 0: there is none yet. SS_EDAMAGED, SS_EIO: as
+ * ss_spool_next; call again.
  */
 int ss_spool_begin(ss_spool *s, const ss_header **h, ss_err *e);
 
@@ -71,6 +74,7 @@ bool ss_spool_ack(ss_spool *s, const ss_record *rec);
 /** Remove what is no longer needed: whole segments; all, when `all` and nothing is left to acknowledge. */
 int ss_spool_trim(ss_spool *s, bool all, ss_err *e);
 
+bool ss_spool_full(const ss_spool *s);
 uint64_t ss_spool_queue(const ss_spool *s);   /* records not acknowledged */
 uint64_t ss_spool_unsent(const ss_spool *s);  /* of them not sent on this connection */
 uint64_t ss_spool_bytes(const ss_spool *s);   /* memory or disk */

@@ -190,6 +190,13 @@ static int serve(int in, int out)
     return rc;
 }
 
+static volatile int stop;
+
+static void on_signal(int number)
+{
+    stop = number;
+}
+
 static void listen_on(const char *path)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
@@ -200,7 +207,8 @@ static void listen_on(const char *path)
         perror("peer");
         exit(3);
     }
-    for (;;) {
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_signal}, NULL);
+    while (!stop) {
         int c = accept(fd, NULL, NULL);
         if (c < 0)
             continue;
@@ -232,9 +240,11 @@ int main(int argc, char **argv)
     if (rc)
         fprintf(stderr, "peer: %s\n", e.text);
     recall();
+    rc = SS_OK;
     if (argv[optind + 1])
         listen_on(argv[optind + 1]);
-    rc = serve(0, 1);
+    else
+        rc = serve(0, 1);
     must(ss_journal_close(&j, &e), "journal");
     return rc ? 4 : 0;
 }

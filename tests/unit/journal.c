@@ -631,16 +631,16 @@ START_TEST(written_anew)
             must(ss_journal_sync(j, &e), &e);
             uint64_t a = ss_journal_segment_end(j, 0), b = ss_journal_segment_end(j, a);
             uint64_t had = ss_journal_bytes(j);
-            ck_assert_int_eq(ss_journal_rewrite(j, 27, thin, &(thinning){0}, &e), SS_EINVAL);
+            ck_assert_int_eq(ss_journal_rewrite(j, 27, 28, thin, &(thinning){0}, &e), SS_EINVAL);
             if (way) {
-                must(ss_journal_rewrite(j, a, thin, &(thinning){0}, &e), &e);
+                must(ss_journal_rewrite(j, a, b, thin, &(thinning){0}, &e), &e);
             } else {
                 int status;
                 pid_t child = fork();
                 if (!child) {
                     if (n)
                         die_before_call(n);
-                    _exit(ss_journal_rewrite(j, a, thin, &(thinning){0}, &e) != SS_OK);
+                    _exit(ss_journal_rewrite(j, a, b, thin, &(thinning){0}, &e) != SS_OK);
                 }
                 ck_assert_int_eq(waitpid(child, &status, 0), child);
                 done = WIFEXITED(status);
@@ -699,7 +699,7 @@ START_TEST(fewer_than_numbers)
         must(add(j, k, &e), &e);
     uint64_t a = ss_journal_segment_end(j, 0);
     int n = 0;
-    must(ss_journal_rewrite(j, 0, first_only, &n, &e), &e);
+    must(ss_journal_rewrite(j, 0, 1, first_only, &n, &e), &e);
     for (int again = 0; again < 2; again++) {
         ss_journal_cursor *c;
         const ss_record *r;

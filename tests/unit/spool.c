@@ -279,9 +279,10 @@ START_TEST(what_is_dropped)
             } else if (drop == SS_DROP_NEWEST) {
                 ck_assert_uint_gt(front, 200);
                 ck_assert_uint_eq(back, 0);
-            } else { /* thinner with age, and something of all times */
-                ck_assert_uint_gt(front, 10);
-                ck_assert_uint_gt(back, N / 30);
+            } else { /* evenly thin */
+                ck_assert_uint_gt(front, data / 5);
+                ck_assert_uint_gt(back, data / 20);
+                ck_assert_uint_lt(back, data / 3);
             }
             must(ss_spool_close(&s, &e), &e);
             clear();
