@@ -155,6 +155,11 @@ int ss_state_put_seq(ss_state *s, const char *name, uint64_t seq, double value, 
     return put_number(s, name, &seq, value, e);
 }
 
+int ss_state_put_seq_text(ss_state *s, const char *name, uint64_t seq, const char *value, ss_err *e)
+{
+    return put(s, name, &seq, value, e);
+}
+
 /* ---- reading ---- */
 
 static seen *lookup(ss_state *s, const char *name)
@@ -259,24 +264,45 @@ static int64_t age(seen *q, const struct stat *st)
     return now - q->since;
 }
 
-int ss_state_get(ss_state *s, const char *name, int64_t stale_ns, ss_state_value *v, ss_err *e)
+static int lookup_named(ss_state *s, const char *name, seen **q, ss_err *e)
 {
-    *v = (ss_state_value){.number = NAN};
     if (!valid_name(name))
         return ss_err_set(e, SS_EINVAL, "state: '%.80s' is no name of a quantity", name);
-    seen *q = lookup(s, name);
-    if (!q)
-        return ss_err_set(e, SS_ENOMEM, "state directory: out of memory");
+    *q = lookup(s, name);
+    return *q ? SS_OK : ss_err_set(e, SS_ENOMEM, "state directory: out of memory");
+}
+
+static int get_set(ss_state *s, seen *q, ss_state_value *v, ss_err *e)
+{
     char path[SS_STATE_MAX + 8];
     struct stat st;
-    int flags = 0;
-    snprintf(path, sizeof path, "set/%s", name);
+    snprintf(path, sizeof path, "set/%s", q->name);
     enum fault f = read_value(s->fd, path, v, &st);
     if (!f)
         return SS_STATE_THERE | SS_STATE_SET;
-    if (f != MISSING && say(s, q, f, true, e))
-        flags = SS_STATE_SAY;
-    f = read_value(s->fd, name, v, &st);
+    return f != MISSING && say(s, q, f, true, e) ? SS_STATE_SAY : 0;
+}
+
+int ss_state_get_set(ss_state *s, const char *name, ss_state_value *v, ss_err *e)
+{
+    seen *q;
+    *v = (ss_state_value){.number = NAN};
+    int rc = lookup_named(s, name, &q, e);
+    return rc < 0 ? rc : get_set(s, q, v, e);
+}
+
+int ss_state_get(ss_state *s, const char *name, int64_t stale_ns, ss_state_value *v, ss_err *e)
+{
+    seen *q;
+    struct stat st;
+    *v = (ss_state_value){.number = NAN};
+    int rc = lookup_named(s, name, &q, e);
+    if (rc < 0)
+        return rc;
+    int flags = get_set(s, q, v, e);
+    if (flags & SS_STATE_THERE)
+        return flags;
+    enum fault f = read_value(s->fd, name, v, &st);
     if (f) {
         q->there = false;
     } else {

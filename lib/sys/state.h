@@ -30,10 +30,11 @@ typedef struct ss_state ss_state;
 int ss_state_open(ss_state **s, const char *dir, ss_err *e);
 void ss_state_close(ss_state **s);
 
-/** Replace a value: text, a number, a number that belongs to record `seq`. A number has to be finite. */
+/** Replace a value: text, a number, either as it belongs to record `seq`. A number has to be finite. */
 int ss_state_put(ss_state *s, const char *name, const char *value, ss_err *e);
 int ss_state_put_real(ss_state *s, const char *name, double value, ss_err *e);
 int ss_state_put_seq(ss_state *s, const char *name, uint64_t seq, double value, ss_err *e);
+int ss_state_put_seq_text(ss_state *s, const char *name, uint64_t seq, const char *value, ss_err *e);
 
 typedef struct ss_state_value {
     char text[SS_STATE_MAX + 1];
@@ -58,5 +59,8 @@ enum {
  * SS_STATE_SAY comes once for each name and fault, and not again when the fault comes back.
  */
 int ss_state_get(ss_state *s, const char *name, int64_t stale_ns, ss_state_value *v, ss_err *e);
+
+/** The same of the folder `set` alone, for the quantity's own writer: that there is none is not said. */
+int ss_state_get_set(ss_state *s, const char *name, ss_state_value *v, ss_err *e);
 
 #endif

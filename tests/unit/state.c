@@ -67,6 +67,9 @@ START_TEST(put_and_get)
     ck_assert_int_eq(ss_state_get(s, "split", 0, &v, &e), SS_STATE_THERE);
     ck_assert_str_eq(v.text, "embedding");
     ck_assert(isnan(v.number));
+    ck_assert_int_eq(ss_state_put_seq_text(s, "split", 7, "embedding", &e), SS_OK);
+    ck_assert_int_eq(ss_state_get(s, "split", 0, &v, &e), SS_STATE_THERE);
+    ck_assert(v.has_seq && v.seq == 7 && !strcmp(v.text, "embedding"));
     ck_assert_int_eq(ss_state_open(&twice, sub, &e), SS_OK); /* it is there already */
     ck_assert_int_eq(ss_state_get(twice, "split", 0, &v, &e), SS_STATE_THERE);
     ss_state_close(&twice);
@@ -173,6 +176,16 @@ START_TEST(set_by_hand)
     ck_assert(v.number == 0.5);
     remove_file("set/cpu");
     ck_assert_int_eq(ss_state_get(s, "cpu", 0, &v, &e), SS_STATE_THERE);
+    /* Its writer asks for what is set alone. */
+    ck_assert_int_eq(ss_state_get_set(s, "cpu", &v, &e), 0);
+    ck_assert(isnan(v.number));
+    ck_assert_int_eq(ss_state_get_set(s, "split", &v, &e), 0);
+    by_hand("set/split", "3", 1);
+    ck_assert_int_eq(ss_state_get_set(s, "split", &v, &e), SS_STATE_THERE | SS_STATE_SET);
+    by_hand("set/split", "", 0);
+    ck_assert_int_eq(ss_state_get_set(s, "split", &v, &e), SS_STATE_SAY);
+    ck_assert_int_eq(ss_state_get_set(s, "split", &v, &e), 0);
+    ck_assert_int_eq(ss_state_get_set(s, "a b", &v, &e), SS_EINVAL);
     done(s);
 }
 END_TEST
