@@ -15,7 +15,7 @@ damage() { # FILE: one byte turned over in the middle
 
 for way in truncate damage; do
     for case in 'features.sst:ss-encode --until=3 -m m.safetensors' 'cut.sst:ss-finish -m m.safetensors' \
-        'pcm.sst:ss-featurize' 'features.sst:ss-train -m t.safetensors' 'z.sst:ss-cat --check' 'z.sst:ss-eval'; do
+        'pcm.sst:ss-featurize' 'features.sst:ss-split-policy --policy=fixed' 'features.sst:ss-train -m t.safetensors' 'z.sst:ss-cat --check' 'z.sst:ss-eval'; do
         cp m.safetensors t.safetensors
         file=${case%%:*}
         command=${case#*:}
@@ -26,7 +26,7 @@ for way in truncate damage; do
         fi
         # shellcheck disable=SC2086
         status 4 $command bad.sst
-        matches err '^ss-[a-z]*: .*record [0-9]* at byte [0-9]*'
+        matches err '^ss-[a-z-]*: .*record [0-9]* at byte [0-9]*'
         case $command in
         ss-cat* | ss-eval*) ;;
         *)
@@ -43,7 +43,7 @@ done
 # Other kinds of wrong: not a stream at all, an empty file, another kind, a file that is not there.
 echo 'hello' >text
 : >empty
-for t in 'ss-encode --until=3 -m m.safetensors' 'ss-finish -m m.safetensors' ss-featurize 'ss-cat --check'; do
+for t in 'ss-encode --until=3 -m m.safetensors' 'ss-finish -m m.safetensors' ss-featurize ss-split-policy 'ss-cat --check'; do
     # shellcheck disable=SC2086
     {
         status 4 $t text

@@ -23,6 +23,7 @@ python3 gone.py ss-capture synth:1 --duration=1000
 for i in 1 2 3 4 5; do cat features.sst; done >/dev/null # warm
 ss-capture synth:1 --duration=200 | ss-featurize -o long.sst
 python3 gone.py ss-featurize pcm.sst
+python3 gone.py ss-split-policy long.sst
 python3 gone.py ss-encode --until=3 -m m.safetensors long.sst
 python3 gone.py ss-finish -m m.safetensors cut.sst
 cp m.safetensors t.safetensors

@@ -1,0 +1,216 @@
+#include "common.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "split/policy.h"
+#include "sys/load.h"
+#include "sys/state.h"
+
+#define LOOK_NS ((int64_t)20 * 1000000)   /* from look to look at the state directory, at least */
+#define LOAD_NS ((int64_t)1000 * 1000000) /* from measure to measure of the load */
+
+static const char *kind = "heuristic", *sign = "sane", *cut = "4", *state_path;
+static double bandwidth_max = 1e7, stale = 10;
+static int every = 10;
+static bool explain;
+
+static const tool_option options[] = {
+    {"policy", 0, OPT_CHOICE, &kind, 0, 0, "fixed|heuristic|file", "what decides, unless S/set/split does",
+     NULL},
+    {"cut", 0, OPT_STRING, &cut, 0, 0, "CUT", "fixed, file: input, 0..8 or embedding", NULL},
+    {"sign", 0, OPT_CHOICE, &sign, 0, 0, "sane|paper", "heuristic: sends less when sending is dear, or cheap",
+     NULL},
+    {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR", "state directory", NULL},
+    {"bandwidth-max", 0, OPT_REAL, &bandwidth_max, 1, 1e15, "BIT/S", "at and above it sending counts as free",
+     NULL},
+    {"every", 0, OPT_INT, &every, 1, 1 << 20, "N", "windows from decision to decision", NULL},
+    {"stale", 0, OPT_REAL, &stale, 0.01, 1e9, "S", "what has not changed for longer is not known", NULL},
+    {"explain", 0, OPT_FLAG, &explain, 0, 0, NULL, "each decision and its inputs on standard error", NULL},
+    {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
+
+static const tool_program program = {"ss-split-policy", "[FILE]",
+                                     "Stamp each window with the cut that suits load and link.",
+                                     TAKES_OUTPUT | TAKES_STREAM, options};
+
+static struct splitter {
+    ss_policy_config config;
+    ss_policy policy;
+    ss_policy_input in;
+    double server_u; /* the latest one that came back */
+    ss_state *state;
+    ss_load *load;
+    ss_load_sample measured;
+    int64_t looked_ns, measured_ns;
+    ss_reader *r;
+    ss_writer *w;
+    bool put_said, set_said, file_said;
+} s;
+
+static int configure(ss_err *e)
+{
+    s.config = (ss_policy_config){.kind = !strcmp(kind, "fixed")  ? SS_POLICY_FIXED
+                                          : !strcmp(kind, "file") ? SS_POLICY_FILE
+                                                                  : SS_POLICY_HEURISTIC,
+                                  .sign = strcmp(sign, "paper") ? SS_SIGN_SANE : SS_SIGN_PAPER,
+                                  .cut = ss_cut_parse(cut),
+                                  .bandwidth_max = bandwidth_max,
+                                  .every = every};
+    if (s.config.cut < 0)
+        return ss_err_set(e, SS_EINVAL, "--cut: found '%s', expected input, 0..8 or embedding", cut);
+    if (s.config.kind == SS_POLICY_FILE && !state_path)
+        return ss_err_set(e, SS_EINVAL, "--policy=file needs --state: the cut is in its file set/split");
+    ss_policy_init(&s.policy, &s.config);
+    s.in = (ss_policy_input){NAN, NAN, NAN, NAN, -1};
+    s.server_u = NAN;
+    int rc = state_path ? ss_state_open(&s.state, state_path, e) : SS_OK;
+    if (!rc)
+        rc = ss_load_open(&s.load, NULL, e);
+    if (!rc && ss_load_read(s.load, s.measured_ns = ss_clock_mono_ns(), &s.measured, e))
+        tool_warn("%s", e->text);
+    return rc;
+}
+
+/* ---- what is known ---- */
+
+static void put_failed(int rc, const ss_err *e)
+{
+    if (rc < 0 && !s.put_said)
+        tool_warn("%s", e->text);
+    s.put_said = s.put_said || rc < 0;
+}
+
+static void measure(int64_t now)
+{
+    ss_err e;
+    if (now - s.measured_ns < LOAD_NS)
+        return;
+    s.measured_ns = now;
+    if (ss_load_read(s.load, now, &s.measured, &e))
+        tool_warn("%s", e.text);
+    if (s.state && !isnan(s.measured.load))
+        put_failed(ss_state_put_real(s.state, "cpu", s.measured.load, &e), &e);
+    if (s.state && !isnan(s.measured.pressure))
+        put_failed(ss_state_put_real(s.state, "pressure", s.measured.pressure, &e), &e);
+}
+
+/* A number of the state directory, NaN when it is not known; what is wrong with it is said if it matters. */
+static double number_of(const char *name, bool matters)
+{
+    ss_state_value v;
+    ss_err e;
+    int flags = ss_state_get(s.state, name, (int64_t)(stale * 1e9), &v, &e);
+    if (matters && (flags < 0 || flags & SS_STATE_SAY))
+        tool_warn("%s: it counts as %g of its range", e.text, SS_POLICY_UNKNOWN);
+    return flags > 0 && flags & SS_STATE_THERE && !(flags & SS_STATE_STALE) ? v.number : NAN;
+}
+
+/* The value in the folder `set`; false when there is none. */
+static bool by_hand(const char *name, ss_state_value *v)
+{
+    ss_err e;
+    int flags = ss_state_get_set(s.state, name, v, &e);
+    if (flags < 0 || flags & SS_STATE_SAY)
+        tool_warn("%s", e.text);
+    return flags > 0 && flags & SS_STATE_THERE;
+}
+
+static int cut_by_hand(void)
+{
+    ss_state_value v;
+    bool there = by_hand("split", &v);
+    int k = there ? ss_cut_parse(v.text) : -1;
+    if (there && k < 0 && !s.set_said)
+        tool_warn("'%s/set/split' is '%s', expected input, 0..8 or embedding: it is not obeyed", state_path,
+                  v.text);
+    s.set_said = s.set_said || (there && k < 0);
+    if (!there && s.config.kind == SS_POLICY_FILE && !s.file_said) {
+        tool_warn("'%s/set/split' is not there: the cut is %s until it is", state_path, cut);
+        s.file_said = true;
+    }
+    return k < 0 ? -1 : k;
+}
+
+/* The cut and the load are this program's own to write, so only what is set by hand is read of them. */
+static void look(void)
+{
+    ss_state_value v;
+    int64_t now = ss_clock_mono_ns();
+    measure(now);
+    if (!s.state)
+        s.in.cpu = s.measured.load;
+    if (!s.state || (s.looked_ns && now - s.looked_ns < LOOK_NS))
+        return;
+    s.looked_ns = now;
+    s.in.cpu = by_hand("cpu", &v) && !isnan(v.number) ? v.number : s.measured.load;
+    s.in.bandwidth = number_of("bandwidth", s.config.kind == SS_POLICY_HEURISTIC);
+    if (explain) { /* no policy goes by them yet */
+        s.in.rtt = number_of("rtt", false);
+        s.server_u = number_of("uncertainty.server", false);
+    }
+    s.in.set = cut_by_hand();
+}
+
+/* ---- records ---- */
+
+static const char *known(double v, char to[32])
+{
+    snprintf(to, 32, "%.4g", v);
+    return isnan(v) ? "-" : to;
+}
+
+static void say(const ss_record *rec, int before, int why, const ss_policy_wish *w)
+{
+    char cpu[32], bandwidth[32], rtt[32], u[32], pressure[32], x[32];
+    tool_error("window %" PRIu64 ": cut %s -> %s, %s: cpu %s, bandwidth %s, rtt %s, u %s, pressure %s; "
+               "counts as cpu %.3f, bw %.3f, x %s",
+               rec->seq, before < 0 ? "-" : ss_cut_name(before), ss_cut_name(s.policy.cut),
+               ss_policy_why_name(why), known(s.in.cpu, cpu), known(s.in.bandwidth, bandwidth),
+               known(s.in.rtt, rtt), known(s.in.u, u), known(s.measured.pressure, pressure), w->cpu, w->bw,
+               known(w->x, x));
+}
+
+static int take(const ss_record *in, ss_err *e)
+{
+    ss_record rec = *in;
+    ss_policy_wish wish;
+    ss_err late;
+    if (rec.type != SS_TYPE_DATA)
+        return ss_writer_put(s.w, &rec, e);
+    int64_t begun = ss_stage_begin(&rec.attrs, SS_ATTR_W_POLICY);
+    look();
+    s.in.u = ss_attr_has(&rec.attrs, SS_ATTR_U) ? ss_attr_f32(&rec.attrs, SS_ATTR_U, 0) : s.server_u;
+    int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
+    if (why && s.state)
+        put_failed(ss_state_put_seq_text(s.state, "split", rec.seq, ss_cut_name(s.policy.cut), &late), &late);
+    if (why && explain)
+        say(&rec, before, why, &wish);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)s.policy.cut);
+    ss_stage_end(&rec.attrs, SS_ATTR_T_POLICY, begun);
+    return ss_writer_put(s.w, &rec, e);
+}
+
+int main(int argc, char **argv)
+{
+    ss_err e = {0};
+    const ss_header *h;
+    const ss_record *rec;
+    int first = tool_start(&program, argc, argv);
+    if (argc - first > 1)
+        tool_usage("one stream at most, found %d", argc - first);
+    int rc = configure(&e);
+    if (!rc)
+        rc = tool_reader(&s.r, argv[first], "logmel", &h, &e);
+    if (!rc)
+        rc = tool_writer(&s.w, s.r, h, "logmel", &e);
+    while (!rc && (rc = ss_reader_next(s.r, &rec, &e)) > 0)
+        rc = take(rec, &e);
+    rc = tool_writer_finish(&s.w, rc, &e);
+    ss_reader_close(&s.r);
+    ss_load_close(&s.load);
+    ss_state_close(&s.state);
+    return tool_finish(rc, &e);
+}
