@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "failalloc.h"
+#include "nn/delta.h"
 #include "sys/incoming.h"
 #include "unit.h"
 
@@ -229,6 +230,72 @@ START_TEST(damaged_and_refused)
 }
 END_TEST
 
+/* From the server's weights to the device's, by way of the folder: the same bits. */
+typedef struct device {
+    ss_model *m;
+    uint64_t version, windows;
+} device;
+
+static int merge(void *arg, const ss_record *rec, ss_err *e)
+{
+    device *v = arg;
+    ss_delta *d;
+    uint64_t from, to;
+    int rc = ss_delta_open_record(&d, v->m, rec, &from, &to, &v->windows, e);
+    if (rc < 0)
+        return rc;
+    ck_assert_uint_eq(from, v->version);
+    ss_delta_add(d, v->m->value);
+    v->version = to;
+    ss_delta_close(&d);
+    return SS_OK;
+}
+
+START_TEST(weights_come_through)
+{
+    setup();
+    ss_incoming *in = opened(true);
+    ss_model_config c;
+    ss_delta_config how;
+    ss_model *server, *shadow;
+    device v = {0};
+    ss_incoming_file *f;
+    ss_incoming_found found;
+    ss_record rec;
+    ss_err e;
+    void *bytes;
+    size_t size;
+    ss_model_config_default(&c);
+    c.width = c.mels = c.frames = 8;
+    ck_assert_int_eq(ss_model_create(&server, &c, 1, &e), SS_OK);
+    ck_assert_int_eq(ss_model_clone(&shadow, server, &e), SS_OK);
+    ck_assert_int_eq(ss_model_clone(&v.m, server, &e), SS_OK);
+    ss_delta_config_default(&how);
+    for (uint64_t version = 0; version < 3; version++) {
+        for (size_t i = 0; i < server->nvalue; i++)
+            server->value[i] += 0.001f * (float)((i * 7 + version) % 13);
+        ck_assert_int_eq(ss_delta_pack(server, server->value, shadow->value, &how, &bytes, &size, NULL, &e),
+                         SS_OK);
+        ss_delta_record(&rec, server, bytes, size, version, version + 1, 100);
+        ck_assert_int_eq(ss_incoming_begin(&f, in, SS_INCOMING_DELTA, &header, &e), SS_OK);
+        ck_assert_int_eq(ss_incoming_put(f, &rec, &e), SS_OK);
+        ck_assert_int_eq(ss_incoming_commit(&f, version + 1, version == 1, &e), SS_OK);
+        ss_free(bytes);
+    }
+    while (ss_incoming_look(in, v.version, &found, &e) == 1) {
+        uint64_t to = found.delta;
+        ck_assert_int_eq(ss_incoming_read(in, SS_INCOMING_DELTA, to, merge, &v, &e), 1);
+        ck_assert_int_eq(ss_incoming_drop(in, SS_INCOMING_DELTA, to, &e), SS_OK);
+    }
+    ck_assert(v.version == 3 && v.windows == 100);
+    ck_assert(!memcmp(v.m->value, shadow->value, shadow->nvalue * sizeof *shadow->value));
+    ss_model_free(server);
+    ss_model_free(shadow);
+    ss_model_free(v.m);
+    done(in);
+}
+END_TEST
+
 START_TEST(no_memory)
 {
     setup();
@@ -266,4 +333,4 @@ START_TEST(no_memory)
 END_TEST
 
 UNIT_MAIN("incoming", laid_down_and_taken, no_change_is_missed, names_that_are_none, damaged_and_refused,
-          no_memory)
+          weights_come_through, no_memory)
