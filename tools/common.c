@@ -455,7 +455,8 @@ int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_hea
         const char *k = kinds;
         while (k && (strncmp(k, header->kind, n) || (k[n] && k[n] != '|'))) {
             k = strchr(k, '|');
-            k += k != NULL;
+            if (k)
+                k++;
         }
         if (!k || !n)
             rc = ss_err_set(e, SS_EUNFIT, "stream of kind '%s', expected %s", header->kind, kinds);

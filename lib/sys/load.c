@@ -78,35 +78,23 @@ static bool number(const char *text, uint64_t *v, const char **end)
     return !errno;
 }
 
+static const char *next_line(const char *text)
+{
+    text += strcspn(text, "\n");
+    return text + (*text == '\n');
+}
+
 /* The number behind a word at the start of a line. */
 static bool number_after(const char *text, const char *word, uint64_t *v)
 {
     size_t n = strlen(word);
-    for (; text; text = strchr(text, '\n'), text += text != NULL)
+    for (; *text; text = next_line(text))
         if (!strncmp(text, word, n))
             return number(text + n, v, NULL);
     return false;
 }
 
 /* ---- where the group is ---- */
-
-/* "4:cpu,cpuacct:/a/b" for a controller of version 1, "0::/a/b" when it is NULL. */
-static bool group_path(const char *groups, const char *controller, char *to)
-{
-    for (const char *line = groups; line && *line; line = strchr(line, '\n'), line += line != NULL) {
-        const char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
-        if (!path)
-            continue;
-        size_t n = (size_t)(path - names - 1);
-        bool match = !controller && n == 0;
-        for (const char *p = names + 1; controller && p < path; p = p + strcspn(p, ",:") + 1)
-            match = match ||
-                    (strcspn(p, ",:") == strlen(controller) && !strncmp(p, controller, strlen(controller)));
-        if (match)
-            return snprintf(to, PATH, "%.*s", (int)strcspn(path + 1, "\n"), path + 1) < PATH;
-    }
-    return false;
-}
 
 /* Is `word` among those of a list with commas? */
 static bool listed(const char *list, const char *word)
@@ -115,6 +103,22 @@ static bool listed(const char *list, const char *word)
     for (; *list; list += strcspn(list, ","), list += *list == ',')
         if (strcspn(list, ",") == n && !strncmp(list, word, n))
             return true;
+    return false;
+}
+
+/* "4:cpu,cpuacct:/a/b" for a controller of version 1, "0::/a/b" when it is NULL. */
+static bool group_path(const char *groups, const char *controller, char *to)
+{
+    for (const char *line = groups; *line; line = next_line(line)) {
+        char text[LINE];
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(line, "\n"), line);
+        char *names = strchr(text, ':'), *path = names ? strchr(names + 1, ':') : NULL;
+        if (!path)
+            continue;
+        *path = 0;
+        if (controller ? listed(names + 1, controller) : !names[1])
+            return snprintf(to, PATH, "%s", path + 1) < PATH;
+    }
     return false;
 }
 
