@@ -65,7 +65,7 @@ status 0 ss-apply --state=S large.sst
 # A learner that takes nothing: bounded.
 rm -r S
 status 0 ss-apply --state=S many.sst
-[ "$(ls S/incoming | grep -c delta)" -eq 64 ] || fail "$(ls S/incoming | grep -c delta) deltas wait"
+[ "$(find S/incoming -name 'delta.*' | wc -l)" -eq 64 ] || fail "$(ls S/incoming)"
 [ "$(counts)" = '0 0 64 0 6 ' ] || fail "counts are $(counts)"
 status 0 ss-apply --state=S wild.sst
 [ "$(cat S/uncertainty.server)" = '3 0.5' ] || fail 'a number that is none'

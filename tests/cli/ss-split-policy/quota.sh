@@ -7,15 +7,14 @@ if [ -w /sys/fs/cgroup/cgroup.procs ] && grep -qw cpu /sys/fs/cgroup/cgroup.subt
     groups=/sys/fs/cgroup/$name
     quota() { echo "20000 100000" >"$groups/cpu.max"; }
 elif [ -w /sys/fs/cgroup/cpu/cgroup.procs ] && [ -w /sys/fs/cgroup/cpuacct/cgroup.procs ]; then
-    groups="/sys/fs/cgroup/cpu/$name"
-    [ /sys/fs/cgroup/cpu -ef /sys/fs/cgroup/cpuacct ] || groups="$groups /sys/fs/cgroup/cpuacct/$name"
+    groups="/sys/fs/cgroup/cpu/$name /sys/fs/cgroup/cpuacct/$name" # which may be one folder
     quota() { echo 20000 >"/sys/fs/cgroup/cpu/$name/cpu.cfs_quota_us"; }
 else
     skip 'no control group of cpu can be made'
 fi
 # shellcheck disable=SC2086
 {
-    mkdir $groups 2>/dev/null || skip 'no control group can be made'
+    mkdir -p $groups 2>/dev/null || skip 'no control group can be made'
     trap 'rmdir $groups 2>/dev/null || true' EXIT
 }
 quota 2>/dev/null || skip 'no quota can be set'
