@@ -270,7 +270,7 @@ START_TEST(damage)
             ck_assert_msg((rc == SS_EDAMAGED || rc == SS_ETRUNC) && !d, "cut at %zu: %d", n, rc);
         }
         for (size_t i = 0; i < size; i++)
-            for (int turn = 1; turn < 256; turn += 50) {
+            for (int turn = 1; turn < 256; turn += 90) {
                 bytes[i] ^= (uint8_t)turn;
                 int rc = ss_delta_open(&d, m, bytes, size, &e);
                 ck_assert_msg(rc == SS_OK || ((rc == SS_EDAMAGED || rc == SS_EUNFIT) && !d && *e.text),
