@@ -44,7 +44,7 @@ typedef struct ss_policy_config {
 typedef struct ss_policy_input {
     double cpu;       /* load, [0, 1] */
     double bandwidth; /* bit/s */
-    double rtt;       /* s */
+    double rtt;       /* ms */
     double u;         /* uncertainty, [0, 1] */
     int set;          /* cut set by hand, or -1 */
 } ss_policy_input;
