@@ -82,8 +82,9 @@ ssize_t pread(int fd, void *p, size_t n, off_t at)
     return fault_now() ? -1 : syscall(SYS_pread64, fd, p, n, at);
 }
 
-/* Files whose fsync has failed, kept open so that their inodes are not used again; `fsynced_again` counts the
- * fsyncs that follow on one of them, which say yes to data that are gone. */
+/* Files whose fsync has failed, held so that their inodes are not used again (as paths: a duplicate would hold
+ * their locks too); `fsynced_again` counts the fsyncs that follow on one of them, which say yes to data that are
+ * gone. */
 static int fsync_failed[64], fsyncs_failed, fsynced_again;
 
 int fsync(int fd)
@@ -95,7 +96,10 @@ int fsync(int fd)
     if (!fault_now())
         return (int)syscall(SYS_fsync, fd);
     int error = errno;
-    if (fsyncs_failed < 64 && S_ISREG(st.st_mode) && (fsync_failed[fsyncs_failed] = dup(fd)) >= 0)
+    char name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (fsyncs_failed < 64 && S_ISREG(st.st_mode) &&
+        (fsync_failed[fsyncs_failed] = (int)syscall(SYS_openat, AT_FDCWD, name, O_PATH | O_CLOEXEC)) >= 0)
         fsyncs_failed++;
     errno = error;
     return -1;
