@@ -13,6 +13,7 @@ struct unit {
     float *out;                 /* [n][oh][ow][cout] behind the ReLU; of the stem pooled, of shortcuts none */
     float *raw, *stat;          /* group norm only */
     double *sum, *square; /* batch norm only, [cout]: mean and square seen since the last update, by window */
+    double windows;       /* in them */
 };
 
 struct ss_backprop {
@@ -20,23 +21,21 @@ struct ss_backprop {
     ss_pool *pool;
     ss_layers l;
     ss_behind behind;
-    int from, first, max_batch;
-    int kept;               /* windows of the last forward with keep, 0 = none */
-    bool stale, stale_back; /* the packed weights, those for dx */
-    size_t in;              /* floats of a window at `from` */
+    int from, until, first, last, max_batch; /* cuts, and the units between them: first .. last - 1 */
+    int kept, kept_from, kept_until;         /* windows of the last forward with keep, 0 = none; its cuts */
+    bool stale, stale_back;                  /* the packed weights, those for dx */
     struct unit unit[SS_UNITS];
     ss_ready ready[SS_UNITS], fc; /* in `packed` */
     float *packed;
     ss_packer *packer;
     float *fc_back;
-    float *input;       /* [n][in] normalised, channels-last */
+    float *input;       /* [n] at `from`, normalised, channels-last */
     uint8_t *which;     /* of the max pool */
     float *mean;        /* [n][c] in front of fc */
     float *z, *norm;    /* embedding, and its length before it was normalised */
     float *w, *dw;      /* one unit's weights and gradient, packed */
     float *channel;     /* [4][c] */
     float *grad[2];     /* with scratch.a: gradients on their way down */
-    double windows;     /* in sum and square */
     ss_scratch scratch; /* b: the stem before it is pooled, and gradients behind a group norm */
     size_t held;
 };
@@ -64,6 +63,19 @@ static size_t inputs(const ss_conv *c)
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+static bool has_head(const ss_backprop *b)
+{
+    return b->until == SS_CUT_EMBEDDING;
+}
+
+/* Floats of a window at a cut. */
+static size_t volume(const ss_backprop *b, int cut)
+{
+    uint32_t d[3];
+    ss_model_cut_shape(&b->model->config, cut, d);
+    return (size_t)d[0] * d[1] * d[2];
 }
 
 static bool is_shortcut(const ss_layers *l, int i)
@@ -102,8 +114,9 @@ static int alloc_packed(ss_backprop *b)
 {
     ss_unit_set set = {false};
     size_t floats;
-    for (int i = b->first; i <= b->l.nunit; i++)
+    for (int i = b->first; i < b->last; i++)
         set[i] = true;
+    set[b->l.nunit] = has_head(b);
     int rc = ss_packer_open(&b->packer, &b->l, b->pool, b->behind, set, NULL);
     if (rc == SS_OK)
         rc = ss_pack_place(&b->l, b->behind, set, b->ready, &b->fc, &b->packed, &floats);
@@ -115,15 +128,18 @@ static int alloc_packed(ss_backprop *b)
 static int alloc_all(ss_backprop *b)
 {
     const ss_layers *l = &b->l;
-    size_t n = (size_t)b->max_batch, grad = (size_t)l->fc.cin * (size_t)l->pixels,
-           dw = ss_conv_dw_size(&l->fc);
+    size_t n = (size_t)b->max_batch, head = has_head(b), stem = b->first == 0;
+    size_t pooled = stem * (size_t)l->pool.c * (size_t)l->pool.oh * (size_t)l->pool.ow;
+    size_t grad = larger(head * (size_t)l->fc.cin * (size_t)l->pixels, pooled);
+    size_t dw = head * ss_conv_dw_size(&l->fc), weight = head * l->fc_weight->count;
     int rc = alloc_packed(b);
-    ss_scratch_size size = ss_layers_scratch(l, b->from, SS_CUT_EMBEDDING, b->max_batch, b->pool,
-                                             b->behind == SS_BEHIND_NOTHING);
-    for (int i = b->first; i < l->nunit && rc == SS_OK; i++) {
+    ss_scratch_size size =
+        ss_layers_scratch(l, b->from, b->until, b->max_batch, b->pool, b->behind == SS_BEHIND_NOTHING);
+    for (int i = b->first; i < b->last && rc == SS_OK; i++) {
         const ss_conv *c = &l->unit[i].conv;
         rc = alloc_unit(b, i);
         dw = larger(dw, ss_conv_dw_size(c));
+        weight = larger(weight, l->unit[i].weight->count);
         if (i > 0)
             grad = larger(grad, larger(inputs(c), outputs(c)));
     }
@@ -131,16 +147,15 @@ static int alloc_all(ss_backprop *b)
         return rc;
     rc = ss_scratch_alloc(&b->scratch, &size, false);
     b->held += (size.a + size.b + size.raw + size.stat + size.work) * sizeof(float);
-    b->fc_back = take(b, ss_conv_packed_back(&l->fc), &rc);
-    b->input = take(b, n * b->in, &rc);
-    b->which =
-        ss_alloc(b->first == 0 ? n * (size_t)l->pool.c * (size_t)l->pool.oh * (size_t)l->pool.ow : 0, 1);
+    b->fc_back = take(b, head * ss_conv_packed_back(&l->fc), &rc);
+    b->input = take(b, n * volume(b, b->from), &rc);
+    b->which = ss_alloc(n * pooled, 1);
     if (!b->which)
         rc = SS_ENOMEM;
-    b->mean = take(b, n * (size_t)l->fc.cin, &rc);
-    b->z = take(b, n * (size_t)l->fc.cout, &rc);
-    b->norm = take(b, n, &rc);
-    b->w = take(b, ss_layers_weight_max(l), &rc);
+    b->mean = take(b, head * n * (size_t)l->fc.cin, &rc);
+    b->z = take(b, head * n * (size_t)l->fc.cout, &rc);
+    b->norm = take(b, head * n, &rc);
+    b->w = take(b, weight, &rc);
     b->dw = take(b, dw, &rc);
     b->channel = take(b, 4 * larger((size_t)l->fc.cin, (size_t)l->fc.cout), &rc);
     for (int i = 0; i < 2; i++)
@@ -148,30 +163,30 @@ static int alloc_all(ss_backprop *b)
     return rc;
 }
 
-int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int max_batch, ss_err *e)
+int ss_backprop_open_between(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int until, int max_batch,
+                             ss_err *e)
 {
     *to = NULL;
-    if (from < SS_CUT_INPUT || from >= SS_CUT_EMBEDDING || max_batch < 1)
-        return ss_err_set(e, SS_EINVAL, "no training from cut %d with %d windows", from, max_batch);
+    if (from < SS_CUT_INPUT || from >= until || until > SS_CUT_EMBEDDING || max_batch < 1)
+        return ss_err_set(e, SS_EINVAL, "no training from cut %d to %d with %d windows", from, until,
+                          max_batch);
     ss_backprop *b = ss_zalloc(1, sizeof *b);
     if (!b)
         return ss_err_set(e, SS_ENOMEM, "cannot allocate a network");
     static const ss_behind behind[] = {[SS_NORM_BATCH] = SS_BEHIND_AFFINE,
                                        [SS_NORM_GROUP] = SS_BEHIND_GROUP,
                                        [SS_NORM_WEIGHT] = SS_BEHIND_NOTHING};
-    uint32_t dim[3];
-    int last, rc = ss_layers_init(&b->l, m, e);
+    int rc = ss_layers_init(&b->l, m, e);
     if (rc == SS_OK) {
         b->model = m;
         b->pool = pool;
         b->behind = behind[m->config.norm];
         b->from = from;
+        b->until = until;
         b->max_batch = max_batch;
         b->stale = b->stale_back = true;
         b->held = sizeof *b;
-        ss_model_cut_shape(&m->config, from, dim);
-        b->in = (size_t)dim[0] * dim[1] * dim[2];
-        ss_layers_range(&b->l, from, SS_CUT_EMBEDDING, &b->first, &last);
+        ss_layers_range(&b->l, from, until, &b->first, &b->last);
         rc = alloc_all(b);
         if (rc < 0)
             ss_err_set(e, rc, "cannot allocate training from cut '%s' with %d windows", ss_cut_name(from),
@@ -187,6 +202,11 @@ int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int
     return rc;
 }
 
+int ss_backprop_open(ss_backprop **to, ss_model *m, ss_pool *pool, int from, int max_batch, ss_err *e)
+{
+    return ss_backprop_open_between(to, m, pool, from, SS_CUT_EMBEDDING, max_batch, e);
+}
+
 void ss_backprop_weights_changed(ss_backprop *b)
 {
     b->stale = b->stale_back = true;
@@ -195,13 +215,14 @@ void ss_backprop_weights_changed(ss_backprop *b)
 static void pack_back(ss_backprop *b)
 {
     const ss_layers *l = &b->l;
-    for (int i = b->first; i < l->nunit; i++) {
+    for (int i = b->first; i < b->last; i++) {
         ss_ready *r = &b->ready[i];
         ss_unit_fold(l, b->model, i, b->w, l->norm == SS_NORM_BATCH ? r->shift : r->bias, b->unit[i].row_mean,
                      b->unit[i].row_rstd);
         ss_conv_pack_back(&l->unit[i].conv, b->w, b->unit[i].back);
     }
-    ss_conv_pack_back(&l->fc, b->model->value + l->fc_weight->offset, b->fc_back);
+    if (has_head(b))
+        ss_conv_pack_back(&l->fc, b->model->value + l->fc_weight->offset, b->fc_back);
     b->stale_back = false;
 }
 
@@ -215,6 +236,7 @@ static void see_statistics(ss_backprop *b, int i, int n)
         u->sum[o] += n * (double)mean[o];
         u->square[o] += n * ((double)var[o] + (double)mean[o] * (double)mean[o]);
     }
+    u->windows += n;
 }
 
 static void forward_unit(ss_backprop *b, int i, int n, const float *x, const float *add, float *y)
@@ -226,28 +248,44 @@ static void forward_unit(ss_backprop *b, int i, int n, const float *x, const flo
         see_statistics(b, i, n);
 }
 
-/* The input of block k. */
-static const float *block_input(const ss_backprop *b, int k)
+/* The input of block k, channels-last; of a forward from there, where it is put. */
+static float *block_input(const ss_backprop *b, int k)
 {
     if (b->from > SS_CUT_INPUT && k == b->from - SS_CUT_BLOCK0)
         return b->input;
     return k > 0 ? b->unit[b->l.conv2[k - 1]].out : b->unit[0].out;
 }
 
-static void forward_keep(ss_backprop *b, int n, const float *in, float *z)
+/* Its shape; behind the last block that of the head. */
+static int channels_of(const ss_layers *l, int k)
+{
+    return k < SS_BLOCKS ? l->unit[l->conv1[k]].conv.cin : l->fc.cin;
+}
+
+static int pixels_of(const ss_layers *l, int k)
+{
+    const ss_conv *c = &l->unit[l->conv1[k < SS_BLOCKS ? k : 0]].conv;
+    return k < SS_BLOCKS ? c->h * c->w : l->pixels;
+}
+
+/* Block that a cut is before. */
+static int block_of(int cut)
+{
+    return cut == SS_CUT_INPUT ? 0 : cut == SS_CUT_EMBEDDING ? SS_BLOCKS : cut - SS_CUT_BLOCK0;
+}
+
+static void forward_keep(ss_backprop *b, int from, int until, int n, const float *in, float *out)
 {
     const ss_layers *l = &b->l;
-    int k = 0;
-    if (b->from == SS_CUT_INPUT) {
-        ss_layers_normalise(l, (size_t)n * b->in, in, b->input);
+    int k = block_of(from), end = block_of(until);
+    if (from == SS_CUT_INPUT) {
+        ss_layers_normalise(l, (size_t)n * volume(b, from), in, b->input);
         forward_unit(b, 0, n, b->input, NULL, b->scratch.b);
         ss_maxpool_forward(&l->pool, b->pool, n, b->scratch.b, b->unit[0].out, b->which);
     } else {
-        k = b->from - SS_CUT_BLOCK0;
-        int channels = k < SS_BLOCKS ? l->unit[l->conv1[k]].conv.cin : l->fc.cin;
-        ss_hwc_from_chw(n, channels, (int)(b->in / (size_t)channels), in, b->input);
+        ss_hwc_from_chw(n, channels_of(l, k), pixels_of(l, k), in, block_input(b, k));
     }
-    for (; k < SS_BLOCKS; k++) {
+    for (; k < end; k++) {
         const float *x = block_input(b, k), *add = x;
         float *inner = b->unit[l->conv1[k]].out;
         forward_unit(b, l->conv1[k], n, x, NULL, inner);
@@ -257,33 +295,44 @@ static void forward_keep(ss_backprop *b, int n, const float *in, float *z)
         }
         forward_unit(b, l->conv2[k], n, inner, add, b->unit[l->conv2[k]].out);
     }
+    if (until < SS_CUT_EMBEDDING) {
+        ss_chw_from_hwc(n, channels_of(l, end), pixels_of(l, end), block_input(b, end), out);
+        return;
+    }
     ss_avgpool_forward(n, l->pixels, l->fc.cin, block_input(b, SS_BLOCKS), b->mean);
     ss_conv_forward(&l->fc, b->pool, n, b->mean, b->fc.packed, b->fc.bias, NULL, false, b->z,
                     b->scratch.work);
     ss_l2norm_forward(n, l->fc.cout, b->z, b->z, b->norm);
-    memcpy(z, b->z, (size_t)n * (size_t)l->fc.cout * sizeof(float));
-    b->windows += n;
+    memcpy(out, b->z, (size_t)n * (size_t)l->fc.cout * sizeof(float));
 }
 
-int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int keep)
+int ss_backprop_forward_between(ss_backprop *b, int from, int until, int n, const float *in, float *out,
+                                int keep)
 {
-    if (n < 1 || (keep && n > b->max_batch))
+    if (from < b->from || from >= until || until > b->until || n < 1 || (keep && n > b->max_batch))
         return SS_EINVAL;
     if (b->stale) {
         ss_packer_run(b->packer, b->model, b->ready, &b->fc, NULL);
         b->stale = false;
     }
     if (keep) {
-        forward_keep(b, n, in, z);
+        forward_keep(b, from, until, n, in, out);
         b->kept = n;
+        b->kept_from = from;
+        b->kept_until = until;
         return SS_OK;
     }
     for (int at = 0; at < n; at += b->max_batch) {
         int piece = n - at < b->max_batch ? n - at : b->max_batch;
-        ss_layers_run(&b->l, b->ready, &b->fc, b->pool, b->from, SS_CUT_EMBEDDING, piece,
-                      in + (size_t)at * b->in, z + (size_t)at * (size_t)b->l.fc.cout, &b->scratch);
+        ss_layers_run(&b->l, b->ready, &b->fc, b->pool, from, until, piece, in + (size_t)at * volume(b, from),
+                      out + (size_t)at * volume(b, until), &b->scratch);
     }
     return SS_OK;
+}
+
+int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *z, int keep)
+{
+    return ss_backprop_forward_between(b, b->from, b->until, n, in, z, keep);
 }
 
 /* From the gradient at the folded weights and bias, b->dw and b->channel, to that of the parameters. */
@@ -347,29 +396,48 @@ static void backward_unit(ss_backprop *b, int i, const float *x, const float *g,
         ss_conv_dx(&u->conv, b->pool, n, g, t->back, add, gate, dx, work);
 }
 
-int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *din)
+/* Through the head: dz at the normalised embedding; g at the last block's output, through its ReLU if gate.
+ */
+static void backward_head(ss_backprop *b, const float *dz, const float *gate, float *g, float *grad)
 {
     const ss_layers *l = &b->l;
-    const int n = b->kept, first = b->from == SS_CUT_INPUT ? 0 : b->from - SS_CUT_BLOCK0;
-    float *g = b->grad[0], *inner = b->grad[1], *dx = b->scratch.a, *work = b->scratch.work;
+    float *dx = b->scratch.a, *mean = b->grad[1], *work = b->scratch.work;
+    ss_l2norm_backward(b->kept, l->fc.cout, b->z, b->norm, dz, dx);
+    memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
+    ss_conv_dw(&l->fc, b->pool, b->kept, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
+    ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
+    ss_conv_dx(&l->fc, b->pool, b->kept, dx, b->fc_back, NULL, NULL, mean, work);
+    ss_avgpool_backward(b->kept, l->pixels, l->fc.cin, mean, gate, g);
+}
+
+/* Of a cut that is the end: its gradient comes ungated, since who goes on from there knows no ReLU. */
+static void backward_cut(ss_backprop *b, int k, const float *dout, float *g)
+{
+    int channels = channels_of(&b->l, k), pixels = pixels_of(&b->l, k);
+    ss_hwc_from_chw(b->kept, channels, pixels, dout, g);
+    ss_relu_backward((size_t)b->kept * (size_t)channels * (size_t)pixels, block_input(b, k), g, g);
+}
+
+int ss_backprop_backward(ss_backprop *b, const float *dout, float *grad, float *din)
+{
+    const ss_layers *l = &b->l;
+    const int n = b->kept, from = b->kept_from, first = block_of(from), end = block_of(b->kept_until);
+    float *g = b->grad[0], *inner = b->grad[1], *dx = b->scratch.a;
     if (n == 0 || !b->model->value)
         return SS_EINVAL;
     if (b->stale_back)
         pack_back(b);
-    ss_l2norm_backward(n, l->fc.cout, b->z, b->norm, dz, dx);
-    memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
-    ss_conv_dw(&l->fc, b->pool, n, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
-    ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
-    ss_conv_dx(&l->fc, b->pool, n, dx, b->fc_back, NULL, NULL, inner, work);
     /* What enters from outside carries its gradient ungated: its ReLU is on the other side. */
-    ss_avgpool_backward(n, l->pixels, l->fc.cin, inner, first < SS_BLOCKS ? block_input(b, SS_BLOCKS) : NULL,
-                        g);
+    if (b->kept_until == SS_CUT_EMBEDDING)
+        backward_head(b, dout, first < SS_BLOCKS ? block_input(b, SS_BLOCKS) : NULL, g, grad);
+    else
+        backward_cut(b, end, dout, g);
 
-    for (int k = SS_BLOCKS - 1; k >= first; k--) {
+    for (int k = end - 1; k >= first; k--) {
         const float *x = block_input(b, k), *add = g;
-        const float *gate = k == first && b->from > SS_CUT_INPUT ? NULL : x;
+        const float *gate = k == first && from > SS_CUT_INPUT ? NULL : x;
         const float *between = b->unit[l->conv1[k]].out;
-        bool want = din || b->from == SS_CUT_INPUT || k > first;
+        bool want = din || from == SS_CUT_INPUT || k > first;
         backward_unit(b, l->conv2[k], between, g, NULL, between, inner, grad);
         if (l->down[k] >= 0) {
             backward_unit(b, l->down[k], x, g, NULL, NULL, want ? dx : NULL, grad);
@@ -380,7 +448,7 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
         g = dx;
         dx = swap;
     }
-    if (b->from == SS_CUT_INPUT) {
+    if (from == SS_CUT_INPUT) {
         const ss_conv *stem = &l->unit[0].conv;
         /* Where the pooled value is above 0 the ReLU was open at the winning place: the gate has been
          * applied. */
@@ -389,8 +457,7 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
         if (din)
             ss_scale((size_t)n * inputs(stem), l->input_scale, din, din);
     } else if (din) {
-        int channels = first < SS_BLOCKS ? l->unit[l->conv1[first]].conv.cin : l->fc.cin;
-        ss_chw_from_hwc(n, channels, (int)(b->in / (size_t)channels), g, din);
+        ss_chw_from_hwc(n, channels_of(l, first), pixels_of(l, first), g, din);
     }
     b->kept = 0;
     return SS_OK;
@@ -398,21 +465,23 @@ int ss_backprop_backward(ss_backprop *b, const float *dz, float *grad, float *di
 
 void ss_backprop_update_statistics(ss_backprop *b, float momentum)
 {
-    if (b->l.norm != SS_NORM_BATCH || b->windows <= 0 || !b->model->value)
+    if (b->l.norm != SS_NORM_BATCH || !b->model->value)
         return;
-    for (int i = b->first; i < b->l.nunit; i++) {
+    for (int i = b->first; i < b->last; i++) {
         const ss_unit *u = &b->l.unit[i];
         struct unit *t = &b->unit[i];
+        if (t->windows <= 0)
+            continue;
         float *mean = b->model->value + u->mean->offset, *var = b->model->value + u->var->offset;
         for (int o = 0; o < u->conv.cout; o++) {
-            double m = t->sum[o] / b->windows, v = t->square[o] / b->windows - m * m;
+            double m = t->sum[o] / t->windows, v = t->square[o] / t->windows - m * m;
             mean[o] += momentum * ((float)m - mean[o]);
             var[o] += momentum * ((float)(v > 0 ? v : 0) - var[o]);
             t->sum[o] = t->square[o] = 0;
         }
+        t->windows = 0;
+        b->stale = b->stale_back = true;
     }
-    b->windows = 0;
-    b->stale = b->stale_back = true;
 }
 
 size_t ss_backprop_memory(const ss_backprop *b)

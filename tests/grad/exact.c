@@ -126,6 +126,12 @@ static image pool(image x)
 void exact_run(const ss_model *m, const double *value, int from, const double *in, double *z,
                exact_watch *watch, void *arg)
 {
+    exact_run_between(m, value, from, SS_CUT_EMBEDDING, in, z, watch, arg);
+}
+
+void exact_run_between(const ss_model *m, const double *value, int from, int until, const double *in,
+                       double *z, exact_watch *watch, void *arg)
+{
     const net n = {m, value, watch, arg};
     const double gain = m->config.norm == SS_NORM_WEIGHT ? (double)SS_RELU_GAIN : 1;
     uint32_t dim[3];
@@ -142,7 +148,7 @@ void exact_run(const ss_model *m, const double *value, int from, const double *i
         free(y.v);
         from = SS_CUT_BLOCK0;
     }
-    for (int k = from - SS_CUT_BLOCK0; k < SS_BLOCKS; k++) {
+    for (int k = from - SS_CUT_BLOCK0; k < SS_BLOCKS && k < until - SS_CUT_BLOCK0; k++) {
         int down = ss_model_block(&m->config, k).downsample;
         char name[6][48];
         static const char *const part[6] = {"conv1", "bn1", "conv2", "bn2", "downsample.0", "downsample.1"};
@@ -160,6 +166,11 @@ void exact_run(const ss_model *m, const double *value, int from, const double *i
             free(s.v);
         free(x.v);
         x = y;
+    }
+    if (until < SS_CUT_EMBEDDING) {
+        memcpy(z, x.v, (size_t)(x.c * x.h * x.w) * sizeof *z);
+        free(x.v);
+        return;
     }
     const ss_param *p;
     const double *w = find(&n, "fc", "weight", &p), *b = find(&n, "fc", "bias", &p);

@@ -16,5 +16,8 @@ typedef void exact_watch(void *arg, const char *norm, int channels, int pixels, 
  */
 void exact_run(const ss_model *m, const double *value, int from, const double *in, double *z,
                exact_watch *watch, void *arg);
+/** The same to another cut, z as on the wire. */
+void exact_run_between(const ss_model *m, const double *value, int from, int until, const double *in,
+                       double *z, exact_watch *watch, void *arg);
 
 #endif

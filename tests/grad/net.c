@@ -16,9 +16,9 @@ enum { WINDOWS = 3 };
 
 typedef struct problem {
     ss_model *m;
-    int n, from;
-    size_t in, dim;
-    float *x, *c; /* windows; loss = sum c z */
+    int n, from, until;
+    size_t in, dim; /* floats at from and until */
+    float *x, *c;   /* windows; loss = sum c z */
     double *value, *input;
 } problem;
 
@@ -29,9 +29,9 @@ static void *room(size_t n, size_t size)
     return p;
 }
 
-static problem make(ss_norm norm, int width, int mels, int frames, int from, int n)
+static problem make_between(ss_norm norm, int width, int mels, int frames, int from, int until, int n)
 {
-    problem p = {.n = n, .from = from};
+    problem p = {.n = n, .from = from, .until = until};
     ss_model_config c;
     uint32_t d[3];
     ss_model_config_default(&c);
@@ -47,7 +47,8 @@ static problem make(ss_norm norm, int width, int mels, int frames, int from, int
             p.m->value[p.m->param[i].offset + j] += 0.4f * (ss_rng_uniform(&r) - 0.5f);
     ss_model_cut_shape(&c, from, d);
     p.in = (size_t)d[0] * d[1] * d[2];
-    p.dim = (size_t)c.dim;
+    ss_model_cut_shape(&c, until, d);
+    p.dim = (size_t)d[0] * d[1] * d[2];
     p.x = room((size_t)n * p.in, sizeof *p.x);
     p.c = room((size_t)n * p.dim, sizeof *p.c);
     ss_rng_fill_normal(&r, p.x, (size_t)n * p.in);
@@ -63,6 +64,11 @@ static problem make(ss_norm norm, int width, int mels, int frames, int from, int
     return p;
 }
 
+static problem make(ss_norm norm, int width, int mels, int frames, int from, int n)
+{
+    return make_between(norm, width, mels, frames, from, SS_CUT_EMBEDDING, n);
+}
+
 static void drop(problem *p)
 {
     ss_model_free(p->m);
@@ -74,12 +80,13 @@ static void drop(problem *p)
 
 static double loss(const problem *p)
 {
-    double z[64], sum = 0;
+    double *z = room(p->dim, sizeof *z), sum = 0;
     for (int i = 0; i < p->n; i++) {
-        exact_run(p->m, p->value, p->from, p->input + (size_t)i * p->in, z, NULL, NULL);
+        exact_run_between(p->m, p->value, p->from, p->until, p->input + (size_t)i * p->in, z, NULL, NULL);
         for (size_t d = 0; d < p->dim; d++)
             sum += z[d] * (double)p->c[(size_t)i * p->dim + d];
     }
+    free(z);
     return sum;
 }
 
@@ -107,7 +114,7 @@ static double slope_one(const problem *p, double *v, double h)
 static void gradients(const problem *p, ss_pool *pool, float *z, float *grad, float *din)
 {
     ss_backprop *b;
-    ck_assert_int_eq(ss_backprop_open(&b, p->m, pool, p->from, p->n, NULL), SS_OK);
+    ck_assert_int_eq(ss_backprop_open_between(&b, p->m, pool, p->from, p->until, p->n, NULL), SS_OK);
     ck_assert_int_eq(ss_backprop_forward(b, p->n, p->x, z, 1), SS_OK);
     ck_assert_int_eq(ss_backprop_backward(b, p->c, grad, din), SS_OK);
     ck_assert_int_eq(ss_backprop_backward(b, p->c, grad, din), SS_EINVAL); /* once for each forward */
@@ -163,18 +170,21 @@ static void check_spots(const problem *p, const float *grad)
     }
 }
 
-static void check(ss_norm norm, int width, int mels, int frames, int from, int spots)
+static void check_between(ss_norm norm, int width, int mels, int frames, int from, int until, int spots)
 {
-    problem p = make(norm, width, mels, frames, from, 2);
+    problem p = make_between(norm, width, mels, frames, from, until, 2);
     float *z = room((size_t)p.n * p.dim, sizeof *z), *grad = room(p.m->ntrainable, sizeof *grad);
     float *din = room((size_t)p.n * p.in, sizeof *din);
     gradients(&p, NULL, z, grad, din);
     for (int i = 0; i < p.n; i++) {
-        double exact[64], error = 0;
-        exact_run(p.m, p.value, p.from, p.input + (size_t)i * p.in, exact, NULL, NULL);
-        for (size_t d = 0; d < p.dim; d++)
+        double *exact = room(p.dim, sizeof *exact), error = 0, size = 0;
+        exact_run_between(p.m, p.value, p.from, until, p.input + (size_t)i * p.in, exact, NULL, NULL);
+        for (size_t d = 0; d < p.dim; d++) {
             error += pow(exact[d] - (double)z[(size_t)i * p.dim + d], 2);
-        ck_assert_double_lt(sqrt(error), 1e-5);
+            size += pow(exact[d], 2);
+        }
+        ck_assert_double_lt(sqrt(error / size), 1e-5);
+        free(exact);
     }
     check_directions(&p, p.value, grad, p.m->ntrainable, 1e-6, "parameters");
     check_directions(&p, p.input, din, (size_t)p.n * p.in, 1e-6, "input");
@@ -184,6 +194,11 @@ static void check(ss_norm norm, int width, int mels, int frames, int from, int s
     free(grad);
     free(din);
     drop(&p);
+}
+
+static void check(ss_norm norm, int width, int mels, int frames, int from, int spots)
+{
+    check_between(norm, width, mels, frames, from, SS_CUT_EMBEDDING, spots);
 }
 
 START_TEST(small)
@@ -203,6 +218,71 @@ START_TEST(from_a_cut)
     check((ss_norm)_i, 8, 32, 32, SS_CUT_BLOCK0 + 2, 0);
     check((ss_norm)_i, 8, 64, 64, SS_CUT_BLOCK0 + 7, 0);
     check((ss_norm)_i, 8, 64, 64, SS_CUT_BLOCK0 + 8, 0);
+}
+END_TEST
+
+START_TEST(between_cuts)
+{
+    static const int pair[][2] = {{SS_CUT_INPUT, SS_CUT_BLOCK0},
+                                  {SS_CUT_INPUT, SS_CUT_BLOCK0 + 3},
+                                  {SS_CUT_BLOCK0, SS_CUT_BLOCK0 + 1},
+                                  {SS_CUT_BLOCK0 + 2, SS_CUT_BLOCK0 + 5},
+                                  {SS_CUT_BLOCK0 + 6, SS_CUT_BLOCK0 + 8}};
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
+        check_between((ss_norm)_i, 8, 32, 32, pair[i][0], pair[i][1], 0);
+}
+END_TEST
+
+/* Forward to a cut and on, backward to it and on: the bits of the whole, with a network for each side, and
+ * with one for both. */
+START_TEST(through_any_cut_it_is_the_whole)
+{
+    problem p = make((ss_norm)_i, 8, 32, 48, SS_CUT_INPUT, WINDOWS);
+    size_t nz = WINDOWS * p.dim, nd = WINDOWS * p.in, np = p.m->ntrainable, most = WINDOWS * 8 * 8 * 12 * 4;
+    float *z = room(2 * nz, sizeof *z), *grad = room(2 * np, sizeof *grad), *din = room(2 * nd, sizeof *din);
+    float *at = room(most, sizeof *at), *dat = room(most, sizeof *dat);
+    gradients(&p, NULL, z, grad, din);
+    ss_backprop *all;
+    ck_assert_int_eq(ss_backprop_open(&all, p.m, NULL, SS_CUT_INPUT, p.n, NULL), SS_OK);
+    size_t whole = ss_backprop_memory(all);
+    ss_backprop_close(&all);
+    for (int cut = SS_CUT_BLOCK0; cut < SS_CUT_EMBEDDING; cut++)
+        for (int both = 0; both < 2; both++) {
+            ss_backprop *lower, *upper;
+            int until = both ? SS_CUT_EMBEDDING : cut;
+            ck_assert_int_eq(ss_backprop_open_between(&lower, p.m, NULL, SS_CUT_INPUT, until, p.n, NULL),
+                             SS_OK);
+            ck_assert_int_eq(ss_backprop_open(&upper, p.m, NULL, cut, p.n, NULL), SS_OK);
+            if (both) {
+                ss_backprop_close(&upper);
+                upper = lower;
+            } else { /* neither holds what is the other's */
+                ck_assert_uint_lt(ss_backprop_memory(lower), whole);
+                ck_assert_uint_lt(ss_backprop_memory(upper), whole);
+            }
+            memset(grad + np, 0, np * sizeof *grad);
+            ck_assert_int_eq(ss_backprop_forward_between(lower, SS_CUT_INPUT, cut, p.n, p.x, at, !both),
+                             SS_OK);
+            ck_assert_int_eq(ss_backprop_forward_between(upper, cut, SS_CUT_EMBEDDING, p.n, at, z + nz, 1),
+                             SS_OK);
+            ck_assert_int_eq(ss_backprop_backward(upper, p.c, grad + np, dat), SS_OK);
+            if (both) /* what the other part needs is made anew */
+                ck_assert_int_eq(ss_backprop_forward_between(lower, SS_CUT_INPUT, cut, p.n, p.x, at, 1),
+                                 SS_OK);
+            ck_assert_int_eq(ss_backprop_backward(lower, dat, grad + np, din + nd), SS_OK);
+            ck_assert_mem_eq(z, z + nz, nz * sizeof *z);
+            ck_assert_mem_eq(grad, grad + np, np * sizeof *grad);
+            ck_assert_mem_eq(din, din + nd, nd * sizeof *din);
+            ss_backprop_close(&lower);
+            if (!both)
+                ss_backprop_close(&upper);
+        }
+    free(z);
+    free(grad);
+    free(din);
+    free(at);
+    free(dat);
+    drop(&p);
 }
 END_TEST
 
@@ -386,6 +466,16 @@ START_TEST(refusals)
     ck_assert_int_eq(ss_backprop_open(&b, p.m, NULL, SS_CUT_EMBEDDING, 1, &e), SS_EINVAL);
     ck_assert_ptr_null(b);
     ck_assert_int_eq(ss_backprop_open(&b, p.m, NULL, SS_CUT_INPUT, 0, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_open_between(&b, p.m, NULL, 3, 3, 1, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_open_between(&b, p.m, NULL, 3, SS_CUT_EMBEDDING + 1, 1, &e), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_open_between(&b, p.m, NULL, 3, 5, 1, &e), SS_OK);
+    float *z = room(8 * 4 * 6, sizeof *z);
+    ck_assert_int_eq(ss_backprop_forward_between(b, 2, 5, 1, p.x, z, 1), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_forward_between(b, 3, 6, 1, p.x, z, 1), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_forward_between(b, 4, 4, 1, p.x, z, 1), SS_EINVAL);
+    ck_assert_int_eq(ss_backprop_forward_between(b, 4, 5, 1, p.x, z, 1), SS_OK);
+    free(z);
+    ss_backprop_close(&b);
     size_t before = ss_mem_used(), size;
     ck_assert_int_eq(ss_backprop_open(&b, p.m, NULL, SS_CUT_INPUT, 1, &e), SS_OK);
     size = ss_backprop_memory(b);
@@ -414,6 +504,8 @@ int main(void)
     const TTest *const each[] = {small,
                                  small_and_odd,
                                  from_a_cut,
+                                 between_cuts,
+                                 through_any_cut_it_is_the_whole,
                                  real_size,
                                  a_cut_gives_the_same_gradients,
                                  threads_and_pieces_change_no_bit,
