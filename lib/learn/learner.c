@@ -302,26 +302,15 @@ static void pair_loss(ss_learner *l, int b, ss_infonce_result *r)
 static bool apply_gradient(ss_learner *l)
 {
     const ss_learner_config *c = &l->config;
-    size_t n = l->model->ntrainable;
-    double norm = sqrt(ss_sum_squares(n, l->grad));
-    l->report.gradient = norm;
-    if (!isfinite(norm))
+    const ss_optimiser_config o = {c->optimiser, c->rate, c->warmup, c->clip};
+    ss_optimiser_report r = {0};
+    bool good = ss_optimiser_step(&o, l->pool, l->steps + 1, l->model->ntrainable, l->model->value, l->grad,
+                                  l->moment, l->moment2, &r);
+    l->report.gradient = r.gradient;
+    if (!good)
         return false;
-    uint64_t step = l->steps + 1;
-    float rate = c->rate;
-    if (step < (uint64_t)c->warmup)
-        rate *= (float)step / (float)c->warmup;
-    float scale = c->clip > 0 && norm > c->clip ? (float)(c->clip / norm) : 1;
-    l->report.rate = rate;
-    if (c->optimiser == SS_OPTIMISER_ADAM) {
-        ss_adam a = {
-            .lr = rate, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .grad_scale = scale, .step = step};
-        ss_adam_step(&a, l->pool, n, l->model->value, l->grad, l->moment, l->moment2);
-    } else {
-        ss_sgd s = {.lr = rate, .momentum = 0.9f, .grad_scale = scale};
-        ss_sgd_step(&s, l->pool, n, l->model->value, l->grad, l->moment);
-    }
-    l->steps = step;
+    l->report.rate = r.rate;
+    l->steps++;
     ss_backprop_weights_changed(l->net);
     return true;
 }

@@ -32,16 +32,12 @@
 #include "../memory/mixture.h"
 #include "../nn/checkpoint.h"
 #include "../nn/model.h"
+#include "optimiser.h"
 
 typedef enum ss_learner_kind { SS_LEARNER_CONTRAST = 1, SS_LEARNER_CACHED = 2 } ss_learner_kind;
 
 /** Where negatives come from; may be or-ed. */
 enum { SS_NEGATIVES_BATCH = 1, SS_NEGATIVES_VIRTUAL = 2, SS_NEGATIVES_REPLAY = 4 };
-
-typedef enum ss_optimiser {
-    SS_OPTIMISER_ADAM = 1, /* beta 0.9, 0.999, eps 1e-8 */
-    SS_OPTIMISER_SGD = 2   /* momentum 0.9 */
-} ss_optimiser;
 
 typedef struct ss_learner_config {
     ss_learner_kind kind;
