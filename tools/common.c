@@ -474,6 +474,11 @@ int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_hea
     return SS_OK;
 }
 
+int tool_reader_fd(void)
+{
+    return input_fd < 0 ? 0 : input_fd;
+}
+
 static int open_output(ss_err *e)
 {
     if (!tool_set.output || !strcmp(tool_set.output, "-")) {

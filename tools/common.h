@@ -103,6 +103,8 @@ int tool_fail(const ss_err *e);
 /* Open a stream to read: path "-" or NULL = standard input (refused on a terminal unless -f). Reads the
  * header and checks its kind against `kinds` ("logmel|cut", NULL = any). The reader obeys tool_stop. */
 int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_header **h, ss_err *e);
+/* Its descriptor, for who polls it. */
+int tool_reader_fd(void);
 /* Add this program to the provenance of a header, unless --no-provenance. */
 int tool_add_provenance(ss_header *h, ss_err *e);
 /* Open the output stream: tool_set.output (a temporary name, renamed by tool_writer_finish) or standard

@@ -1,12 +1,10 @@
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -18,20 +16,28 @@
 #include "io/json.h"
 #include "learn/learner.h"
 #include "nn/net.h"
+#include "owner.h"
+#include "refine.h"
 #include "runner.h"
 
 enum { SOURCES = 64, FIELDS = 6, NUMBERS = 6, COUNT_SAVE = 1024 };
 
-static const char *model_path, *checkpoint_path, *log_path, *until = "embedding", *kind = "cached";
+static const char *model_path, *checkpoint_path, *log_path, *until, *kind = "cached";
 static const char *negatives = "none", *optimiser = "adam", *dtype = "f32";
-static bool in_batch = true, by_count;
+static bool in_batch = true, by_count, refining;
 static int batch, every, save_windows;
 static double temperature, rate, clip, gain, mix, noise, budget = 1, save_seconds = 60;
 static ss_learner_config config;
+/* refining */
+static const char *gradients = "off";
+static refine_settings refine = {.mixture_every = 100, .labels = true};
+static uint64_t ring_memory = 256 << 20;
+static double sw, laplacian;
 
 static const tool_option options[] = {
     {"model", 'm', OPT_STRING, &model_path, 0, 0, "FILE", "model that learns: read, and replaced", NULL},
-    {"until", 0, OPT_STRING, &until, 0, 0, "CUT", "input, 0..8, embedding, or auto: as records say", NULL},
+    {"refine", 0, OPT_FLAG, &refining, 0, 0, NULL, "the server's side: windows cut anywhere come in", NULL},
+    {"until", 0, OPT_STRING, &until, 0, 0, "CUT", "input, 0..8, auto: as records say [embedding]", NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of what is passed on", NULL},
     {"learner", 0, OPT_CHOICE, &kind, 0, 0, "cached|contrast", "large batches in parts, or small ones", NULL},
     {"negatives", 0, OPT_CHOICE, &negatives, 0, 0, "none|virtual|replay|both",
@@ -42,11 +48,11 @@ static const tool_option options[] = {
     {"dcl", 0, OPT_FLAG, &config.decoupled, 0, 0, NULL, "decoupled loss: the positive is not in the sum",
      NULL},
     {"temperature", 0, OPT_REAL, &temperature, 1e-3, 100, "T", "of the loss", NULL},
-    {"batch", 0, OPT_INT, &batch, 0, 4096, "N", "windows in a step; 0: 64 cached, 8 contrast", NULL},
-    {"micro-batch", 0, OPT_INT, &config.micro_batch, 1, 8192, "N", "cached: views gone through at once",
+    {"batch", 0, OPT_INT, &batch, 0, 4096, "N", "windows in a step; 0: 64, contrast 8", NULL},
+    {"micro-batch", 0, OPT_INT, &config.micro_batch, 1, 8192, "N", "views, or windows, gone through at once",
      NULL},
     {"replay", 0, OPT_INT, &config.replay, 2, 1 << 20, "N", "newest windows, to draw batches from", NULL},
-    {"every", 0, OPT_INT, &every, 0, 1 << 20, "N", "windows from step to step; 0: 8 cached, 2 contrast",
+    {"every", 0, OPT_INT, &every, 0, 1 << 20, "N", "windows from step to step; 0: 8, contrast 2, refine 16",
      NULL},
     {"start", 0, OPT_INT, &config.start, 2, 1 << 20, "N", "windows before the first step", NULL},
     {"shift", 0, OPT_INT, &config.shift, 0, 65535, "N", "frames between the two views at most", NULL},
@@ -71,6 +77,26 @@ static const tool_option options[] = {
      NULL},
     {"sync-by-count", 0, OPT_FLAG, &by_count, 0, 0, NULL, "no clock decides: save every 1024 windows", NULL},
     {"log", 0, OPT_STRING, &log_path, 0, 0, "FILE", "a line of JSON for every step, appended", NULL},
+    {"journal", 0, OPT_STRING, &refine.journal, 0, 0, "DIR",
+     "refine: what is not saved yet; acknowledged when it is there", NULL},
+    {"gradients", 0, OPT_CHOICE, &gradients, 0, 0, "off|i8|f16|f32", "refine: those at the cuts go back",
+     NULL},
+    {"gradient-budget", 0, OPT_SIZE, &refine.gradient_budget, 0, 0, "SIZE",
+     "refine: bytes a second of them; 0: any", NULL},
+    {"mixture-every", 0, OPT_INT, &refine.mixture_every, 0, 1 << 30, "N",
+     "refine: windows from one that goes back to the next; 0: none", NULL},
+    {"embeddings", 0, OPT_STRING, &refine.embeddings, 0, 0, "FILE", "refine: write finished ones there",
+     NULL},
+    {"labels", 0, OPT_FLAG, &refine.labels, 0, 0, NULL, "refine: learn from labels, where there are some",
+     NULL},
+    {"window", 0, OPT_INT, &refine.config.window, 2, 1 << 20, "N", "refine: embeddings kept of each device",
+     NULL},
+    {"devices", 0, OPT_INT, &refine.config.devices, 1, 1 << 20, "N", "refine: devices kept at once", NULL},
+    {"ring-memory", 0, OPT_SIZE, &ring_memory, 0, 0, "SIZE", "refine: of all that is kept of devices", NULL},
+    {"stale", 0, OPT_INT, &refine.config.stale, 0, 1 << 30, "N",
+     "refine: steps after which an embedding is left out; 0: never", NULL},
+    {"sw", 0, OPT_REAL, &sw, 0, 1e6, "W", "refine: weight of the sliced Wasserstein distance", NULL},
+    {"laplacian", 0, OPT_REAL, &laplacian, 0, 1e6, "W", "refine: weight of the Laplacian", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
 
 static const tool_program program = {
@@ -125,6 +151,39 @@ static void learner_defaults(void)
     gain = typed(config.augment.gain);
     mix = typed(config.augment.mix);
     noise = typed(config.augment.noise);
+    ss_refiner_config_default(&refine.config);
+    sw = typed(refine.config.loss.sw);
+    laplacian = typed(refine.config.loss.laplacian);
+}
+
+static int configure_refiner(ss_err *e)
+{
+    ss_refiner_config *c = &refine.config;
+    if (until)
+        return ss_err_set(e, SS_EINVAL, "--until=%s with --refine: all is finished here, whatever its cut",
+                          until);
+    if (refine.journal && !checkpoint_path)
+        return ss_err_set(e, SS_EINVAL, "--journal holds what is behind a checkpoint: name one");
+    refine.model = model_path;
+    refine.checkpoint = checkpoint_path;
+    refine.log = log_path;
+    refine.dtype = t.dtype;
+    refine.gradients = strcmp(gradients, "off") ? ss_dtype_parse(gradients) : 0;
+    refine.save_windows = save_windows;
+    refine.save_seconds = save_seconds;
+    refine.budget = budget;
+    c->gradients = refine.gradients != 0;
+    c->memory = ring_memory;
+    c->every = every ? every : c->every;
+    c->batch = batch ? batch : c->batch;
+    c->micro_batch = config.micro_batch;
+    c->start = config.start;
+    c->loss.temperature = config.temperature;
+    c->loss.sw = (float)sw;
+    c->loss.laplacian = (float)laplacian;
+    c->optimiser = (ss_optimiser_config){config.optimiser, config.rate, config.warmup, config.clip};
+    c->seed = config.seed;
+    return SS_OK;
 }
 
 static int configure(ss_err *e)
@@ -159,25 +218,12 @@ static int configure(ss_err *e)
     if (by_count)
         save_seconds = 0;
     t.dtype = ss_dtype_parse(dtype);
+    if (refining)
+        return configure_refiner(e);
+    until = until ? until : "embedding";
     t.cut = strcmp(until, "auto") ? ss_cut_parse(until) : -1;
     if (t.cut < 0 && strcmp(until, "auto"))
         return ss_err_set(e, SS_EINVAL, "--until=%s: expected input, 0..8, embedding or auto", until);
-    return SS_OK;
-}
-
-/* One program at a time writes a model: the lock goes with the process, whatever ends it. */
-static int own_model(ss_err *e)
-{
-    char name[4096];
-    if (snprintf(name, sizeof name, "%s.lock", model_path) >= (int)sizeof name)
-        return ss_err_set(e, SS_EINVAL, "--model: the name is too long");
-    t.owner = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (t.owner < 0)
-        return ss_err_errno(e, "cannot open '%s'", name);
-    if (flock(t.owner, LOCK_EX | LOCK_NB))
-        return errno == EWOULDBLOCK
-                   ? ss_err_set(e, SS_EIO, "'%s' is being learnt by another program", model_path)
-                   : ss_err_errno(e, "cannot lock '%s'", name);
     return SS_OK;
 }
 
@@ -581,10 +627,10 @@ static int open_all(const char *input, ss_err *e)
     ss_err why;
     int previous;
     char *prev = NULL;
-    int rc = own_model(e);
-    if (rc < 0)
-        return rc;
-    rc = ss_model_open_any(&t.m, model_path, &previous, &why);
+    t.owner = owner_take(model_path, false, e);
+    if (t.owner < 0)
+        return t.owner;
+    int rc = ss_model_open_any(&t.m, model_path, &previous, &why);
     if (rc < 0)
         *e = why;
     else if (previous)
@@ -617,6 +663,10 @@ int main(int argc, char **argv)
     if (argc - first > 1)
         tool_usage("one stream at most, found %d", argc - first);
     int rc = configure(&e);
+    if (!rc && refining) {
+        rc = refine_run(&refine, argv[first], &e);
+        return tool_finish(rc, &e);
+    }
     if (!rc && t.cut >= 0 && t.cut != SS_CUT_EMBEDDING) { /* nothing is finished here, so nothing learnt */
         runner_settings s = {.model = model_path,
                              .dtype = dtype,
