@@ -191,7 +191,10 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
            c->input_mean < 0 ? '+' : '-', fabs((double)c->input_mean), (double)c->input_scale);
     printf("embedding     %d values\n", c->dim);
     printf("parameters    %zu learnt, %zu running statistics\n", m->ntrainable, m->nvalue - m->ntrainable);
-    printf("generation    %" PRIu64 "\n", m->generation);
+    printf("generation    %" PRIu64, m->generation);
+    if (m->synchronised)
+        printf(", synchronised up to version %" PRIu64, m->synchronised);
+    putchar('\n');
     printf("front end     %s\n", *m->frontend_hash ? m->frontend_hash : "any");
     if (m->mixture)
         printf("mixture       %zu bytes\n", m->mixture_size);
@@ -267,6 +270,7 @@ static int print_json(const ss_model *m, const ss_layers *l, const char *path, o
     real(o, "input_mean", c->input_mean);
     real(o, "input_scale", c->input_scale);
     number(o, "generation", m->generation);
+    number(o, "synchronised", m->synchronised);
     cJSON_AddStringToObject(o, "frontend_hash", m->frontend_hash);
     number(o, "mixture_bytes", m->mixture_size);
     number(o, "parameters", m->ntrainable);

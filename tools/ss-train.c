@@ -15,14 +15,17 @@
 #include "io/atomic.h"
 #include "io/json.h"
 #include "learn/learner.h"
+#include "learn/sync.h"
 #include "nn/net.h"
 #include "owner.h"
 #include "refine.h"
 #include "runner.h"
+#include "sys/incoming.h"
+#include "sys/state.h"
 
 enum { SOURCES = 64, FIELDS = 6, NUMBERS = 6, COUNT_SAVE = 1024 };
 
-static const char *model_path, *checkpoint_path, *log_path, *until, *kind = "cached";
+static const char *model_path, *checkpoint_path, *log_path, *state_path, *until, *kind = "cached";
 static const char *negatives = "none", *optimiser = "adam", *dtype = "f32";
 static bool in_batch = true, by_count, refining;
 static int batch, every, save_windows;
@@ -76,6 +79,8 @@ static const tool_option options[] = {
     {"save-windows", 0, OPT_INT, &save_windows, 0, 1 << 30, "N", "from save to save; 0: by seconds alone",
      NULL},
     {"sync-by-count", 0, OPT_FLAG, &by_count, 0, 0, NULL, "no clock decides: save every 1024 windows", NULL},
+    {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR",
+     "state directory: tells how learning goes, takes what a server sent", NULL},
     {"log", 0, OPT_STRING, &log_path, 0, 0, "FILE", "a line of JSON for every step, appended", NULL},
     {"journal", 0, OPT_STRING, &refine.journal, 0, 0, "DIR",
      "refine: what is not saved yet; acknowledged when it is there", NULL},
@@ -119,8 +124,9 @@ static struct train {
     ss_reader *r;
     ss_writer *w;
     FILE *log;
-    int owner; /* descriptor whose lock says that the model is ours */
-    int cut;   /* -1: as records say */
+    bool previous; /* the model is the one before */
+    int owner;     /* descriptor whose lock says that the model is ours */
+    int cut;       /* -1: as records say */
     int dtype;
     int64_t hop_ns; /* from window to window */
     source source[SOURCES];
@@ -134,6 +140,11 @@ static struct train {
     uint64_t sum_count;
     double credit; /* seconds of learning in hand */
     int64_t credit_ns, saved_ns;
+    ss_state *state; /* or NULL */
+    ss_incoming *incoming;
+    ss_sync *sync;
+    int64_t told_ns;
+    bool gap_said; /* of a weight delta that is missing */
 } t = {.owner = -1};
 
 /* A float as it would be typed: help shows it. */
@@ -250,6 +261,8 @@ static int put_state(ss_err *e)
                                       t.skipped,           t.stepped,       t.sum_count};
     for (int i = 0; i < NUMBERS; i++)
         ss_checkpoint_put_int(w, number_name[i], (int64_t)number[i]);
+    if (t.sync)
+        ss_sync_save(t.sync, w);
     return ss_checkpoint_write(&w, checkpoint_path, e);
 }
 
@@ -267,6 +280,8 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
         if (!rc && (number[i] < 0 || (i == 0 && number[i] > SOURCES)))
             rc = ss_err_set(e, SS_EDAMAGED, "'%s' is %" PRId64, number_name[i], number[i]);
     }
+    if (!rc && t.sync)
+        rc = ss_sync_load(t.sync, c, e);
     if (rc < 0)
         return rc;
     t.loss = sums[0];
@@ -449,12 +464,123 @@ static void step(void)
         t.loss = r.loss;
         t.stepped = true;
         log_step(&r);
+        if (t.sync)
+            ss_sync_learnt(t.sync, t.sum_count);
     } else {
         tool_warn("window %" PRIu64 ": a step that is not finite was refused, %" PRIu64 " so far", t.windows,
                   r.refused);
     }
+    if (t.sync && ss_sync_watch(t.sync, taken > 0, r.loss)) {
+        tool_warn("window %" PRIu64
+                  ": the loss rose after weights of the server were taken in: they are given up again",
+                  t.windows);
+        ss_learner_weights_changed(t.learner);
+    }
     t.sum_u = t.sum_novelty = 0;
     t.sum_count = 0;
+}
+
+/* the state directory */
+
+/* How learning goes, once a second at most. */
+static void tell(const source *s, float u)
+{
+    ss_err e;
+    int64_t now = ss_clock_mono_ns();
+    if (!t.state || now - t.told_ns < 1000000000)
+        return;
+    t.told_ns = now;
+    int rc = ss_state_put_seq(t.state, "uncertainty.edge", (uint64_t)s->seq, (double)u, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "windows", (double)t.windows, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "generation", (double)t.m->generation, &e);
+    if (!rc && t.stepped)
+        rc = ss_state_put_real(t.state, "loss", t.loss, &e);
+    if (rc < 0)
+        tool_warn("%s", e.text);
+}
+
+static int tell_version(ss_err *e)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, t.m->synchronised);
+    return t.state ? ss_state_put(t.state, "version", text, e) : SS_OK;
+}
+
+static int use_mixture(void *arg, const ss_record *rec, ss_err *e)
+{
+    return rec->type == SS_TYPE_MIXTURE ? ss_learner_take_mixture(t.learner, rec->data, rec->size, e) : SS_OK;
+}
+
+typedef struct taken {
+    int merged; /* 1: so it was; 0: cannot be yet */
+    uint64_t from;
+} taken;
+
+static int use_delta(void *arg, const ss_record *rec, ss_err *e)
+{
+    taken *d = arg;
+    int rc = rec->type == SS_TYPE_DELTA ? ss_sync_merge(t.sync, rec, &d->from, e) : SS_OK;
+    d->merged |= rc > 0;
+    return rc < 0 ? rc : SS_OK;
+}
+
+static bool transient(int rc)
+{
+    return rc == SS_ENOMEM || rc == SS_EIO;
+}
+
+/* The file is dropped once what was made of it is safe, or when nothing can be made of it. */
+static int take_delta(uint64_t version, ss_err *e)
+{
+    ss_err why;
+    taken d = {0};
+    int rc = ss_model_fill(t.m, e);
+    if (rc < 0)
+        return rc;
+    rc = ss_incoming_read(t.incoming, SS_INCOMING_DELTA, version, use_delta, &d, &why);
+    if (rc > 0 && !d.merged) {
+        if (!t.gap_said && ss_sync_ready(t.sync))
+            tool_warn("a weight delta begins at version %" PRIu64 ", what is here is %" PRIu64
+                      ": those between are waited for",
+                      d.from, t.m->synchronised);
+        t.gap_said |= ss_sync_ready(t.sync);
+        return SS_OK;
+    }
+    if (rc <= 0 && !d.merged) {
+        if (rc < 0)
+            tool_warn("weights of the server are refused: %s", why.text);
+        return transient(rc) ? SS_OK : ss_incoming_drop(t.incoming, SS_INCOMING_DELTA, version, e);
+    }
+    t.gap_said = false;
+    ss_learner_weights_changed(t.learner);
+    tool_info("weights of the server taken in, version %" PRIu64, t.m->synchronised);
+    if (save(&why) < 0) {
+        tool_warn("not saved, going on: %s", why.text);
+        return SS_OK;
+    }
+    rc = tell_version(e);
+    return rc < 0 ? rc : ss_incoming_drop(t.incoming, SS_INCOMING_DELTA, version, e);
+}
+
+static int take_incoming(ss_err *e)
+{
+    ss_err why;
+    ss_incoming_found found;
+    if (!t.incoming)
+        return SS_OK;
+    int rc = ss_incoming_look(t.incoming, t.m->synchronised, &found, e);
+    if (rc <= 0)
+        return rc;
+    if (found.mixture) {
+        rc = ss_incoming_read(t.incoming, SS_INCOMING_MIXTURE, 0, use_mixture, NULL, &why);
+        if (rc < 0)
+            tool_warn("the server's memory is refused: %s", why.text);
+        if (!transient(rc) && (rc = ss_incoming_drop(t.incoming, SS_INCOMING_MIXTURE, 0, e)) < 0)
+            return rc;
+    }
+    return found.delta && ss_sync_ready(t.sync) ? take_delta(found.delta, e) : SS_OK;
 }
 
 static int learn(ss_record *rec, int64_t begun, ss_err *e)
@@ -466,6 +592,9 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
         return SS_OK;
     }
     ss_mixture_score score;
+    ss_err why;
+    if (take_incoming(&why) < 0)
+        tool_warn("%s", why.text);
     int rc = ss_learner_window(t.learner, t.in, rec->seq, follow(s, latest, rec), t.out, &score, e);
     if (rc == SS_ERANGE) {
         if (!t.nonfinite_said)
@@ -495,11 +624,13 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
             rc = ss_writer_flush(t.w, e);
         t.reader_gone = rc == SS_EIO && errno == EPIPE;
         int filled = ss_model_fill(t.m, e);
+        if (filled == SS_OK && t.sync)
+            filled = ss_sync_begin(t.sync, e);
         if (filled < 0)
             return filled;
         step();
     }
-    ss_err why;
+    tell(s, score.u);
     bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
     due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
     if (!rc && due && save(&why) < 0) {
@@ -509,12 +640,92 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
     return rc;
 }
 
+/* the first window */
+
+/* Half a window, as the front end named in the header makes them; frames of 10 ms where it names none. */
+static int hop_of(const ss_header *h, ss_err *e)
+{
+    cJSON *tree = NULL;
+    double hop = 160, samples = 16000;
+    int rc = h->frontend ? ss_json_parse(&tree, h->frontend, strlen(h->frontend), "front end", e) : SS_OK;
+    if (!rc && tree) {
+        rc = ss_json_number(tree, "hop", 1, 1e6, &hop, e);
+        rc = rc < 0 ? rc : ss_json_number(tree, "rate", 1, 1e9, &samples, e);
+    }
+    cJSON_Delete(tree);
+    t.hop_ns = (int64_t)((t.m->config.frames + 1) / 2 * hop / samples * 1e9 + 0.5);
+    return rc < 0 ? rc : SS_OK;
+}
+
+static int fits(const ss_header *h, ss_err *e)
+{
+    if (!*h->frontend_hash)
+        return SS_OK;
+    if (!*t.m->frontend_hash)
+        memcpy(t.m->frontend_hash, h->frontend_hash, sizeof t.m->frontend_hash);
+    if (strcmp(t.m->frontend_hash, h->frontend_hash))
+        return ss_err_set(e, SS_EUNFIT, "features of front end %s, the model was made for %s",
+                          h->frontend_hash, t.m->frontend_hash);
+    return SS_OK;
+}
+
+/* The values stay in the file until the first step: what goes out before it needs them packed only. */
+static int set_up(const ss_header *in, ss_err *e)
+{
+    int rc = fits(in, e);
+    if (!rc)
+        rc = hop_of(in, e);
+    if (!rc && state_path)
+        rc = ss_sync_create(&t.sync, t.m, e);
+    return rc ? rc : ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+}
+
+/* The same with the generation before, for a model that is damaged behind its header. */
+static int set_up_previous(const ss_header *in, char **path, ss_err *e)
+{
+    ss_err late;
+    *path = ss_atomic_previous(model_path);
+    ss_sync_free(t.sync);
+    ss_model_free(t.m);
+    t.sync = NULL;
+    t.m = NULL;
+    if (!*path || ss_model_open(&t.m, *path, &late) < 0 || set_up(in, &late) < 0)
+        return e->code;
+    tool_warn("%s; the one before it is taken", e->text);
+    return SS_OK;
+}
+
+/* What the first window needs: all that is in the model is read and verified, which takes its time. */
+static int begin(ss_err *e)
+{
+    char *prev = NULL;
+    const ss_header *in;
+    int rc = ss_reader_header(t.r, &in, e);
+    if (!rc)
+        rc = set_up(in, e);
+    if (!t.previous && (rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_EIO))
+        rc = set_up_previous(in, &prev, e);
+    else if (t.previous)
+        prev = ss_atomic_previous(model_path);
+    if (!rc)
+        rc = resume(e);
+    if (!rc)
+        rc = keep_saved(prev ? prev : model_path, e);
+    if (!rc)
+        rc = tell_version(e);
+    ss_free(prev);
+    return rc;
+}
+
 static int take(const ss_record *in, ss_err *e)
 {
     ss_record rec = *in;
     if (rec.type != SS_TYPE_DATA)
         return ss_writer_put(t.w, &rec, e);
-    int rc = runner_check_shape(&t.m->config, in, SS_CUT_INPUT, e);
+    int rc = t.learner ? SS_OK : begin(e);
+    if (rc < 0)
+        return rc;
+    rc = runner_check_shape(&t.m->config, in, SS_CUT_INPUT, e);
     if (!rc)
         rc = runner_unpack(in, (size_t)t.m->config.mels * (size_t)t.m->config.frames, t.in, e);
     if (rc < 0)
@@ -549,33 +760,6 @@ static int run(ss_err *e)
 
 /* opening */
 
-/* Half a window, as the front end named in the header makes them; frames of 10 ms where it names none. */
-static int hop_of(const ss_header *h, ss_err *e)
-{
-    cJSON *tree = NULL;
-    double hop = 160, samples = 16000;
-    int rc = h->frontend ? ss_json_parse(&tree, h->frontend, strlen(h->frontend), "front end", e) : SS_OK;
-    if (!rc && tree) {
-        rc = ss_json_number(tree, "hop", 1, 1e6, &hop, e);
-        rc = rc < 0 ? rc : ss_json_number(tree, "rate", 1, 1e9, &samples, e);
-    }
-    cJSON_Delete(tree);
-    t.hop_ns = (int64_t)((t.m->config.frames + 1) / 2 * hop / samples * 1e9 + 0.5);
-    return rc < 0 ? rc : SS_OK;
-}
-
-static int fits(const ss_header *h, ss_err *e)
-{
-    if (!*h->frontend_hash)
-        return SS_OK;
-    if (!*t.m->frontend_hash)
-        memcpy(t.m->frontend_hash, h->frontend_hash, sizeof t.m->frontend_hash);
-    if (strcmp(t.m->frontend_hash, h->frontend_hash))
-        return ss_err_set(e, SS_EUNFIT, "features of front end %s, the model was made for %s",
-                          h->frontend_hash, t.m->frontend_hash);
-    return SS_OK;
-}
-
 static int open_output(const ss_header *in, ss_err *e)
 {
     ss_header out = {0};
@@ -599,26 +783,12 @@ static int open_output(const ss_header *in, ss_err *e)
     return rc;
 }
 
-/* The values stay in the file until the first step: what goes out before it needs them packed only. */
-static int set_up(const ss_header *in, ss_err *e)
+static int open_state(ss_err *e)
 {
-    int rc = fits(in, e);
-    if (!rc)
-        rc = hop_of(in, e);
-    return rc ? rc : ss_learner_create(&t.learner, &config, t.m, t.pool, e);
-}
-
-/* The same with the generation before, for a model that is damaged behind its header. */
-static int set_up_previous(const ss_header *in, char **path, ss_err *e)
-{
-    ss_err late;
-    *path = ss_atomic_previous(model_path);
-    ss_model_free(t.m);
-    t.m = NULL;
-    if (!*path || ss_model_open(&t.m, *path, &late) < 0 || set_up(in, &late) < 0)
-        return e->code;
-    tool_warn("%s; the one before it is taken", e->text);
-    return SS_OK;
+    if (!state_path)
+        return SS_OK;
+    int rc = ss_state_open(&t.state, state_path, e);
+    return rc < 0 ? rc : ss_incoming_open(&t.incoming, state_path, false, e);
 }
 
 static int open_all(const char *input, ss_err *e)
@@ -626,11 +796,11 @@ static int open_all(const char *input, ss_err *e)
     const ss_header *in = NULL;
     ss_err why;
     int previous;
-    char *prev = NULL;
     t.owner = owner_take(model_path, false, e);
     if (t.owner < 0)
         return t.owner;
     int rc = ss_model_open_any(&t.m, model_path, &previous, &why);
+    t.previous = previous;
     if (rc < 0)
         *e = why;
     else if (previous)
@@ -638,18 +808,11 @@ static int open_all(const char *input, ss_err *e)
     if (!rc)
         rc = ss_pool_open(&t.pool, tool_set.threads, e);
     if (!rc)
+        rc = open_state(e);
+    if (!rc)
         rc = tool_reader(&t.r, input, "logmel", &in, e);
     if (!rc)
-        rc = set_up(in, e);
-    if (!previous && (rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_EIO) && in)
-        rc = set_up_previous(in, &prev, e);
-    else if (previous)
-        prev = ss_atomic_previous(model_path);
-    if (!rc)
-        rc = resume(e);
-    if (!rc)
-        rc = keep_saved(prev ? prev : model_path, e);
-    ss_free(prev);
+        rc = fits(in, e);
     if (!rc && log_path && !(t.log = fopen(log_path, "ae")))
         rc = ss_err_errno(e, "cannot open '%s'", log_path);
     return rc < 0 ? rc : open_output(in, e);
@@ -710,6 +873,9 @@ int main(int argc, char **argv)
     ss_reader_close(&t.r);
     ss_net_close(&t.net);
     ss_learner_free(t.learner);
+    ss_sync_free(t.sync);
+    ss_incoming_close(&t.incoming);
+    ss_state_close(&t.state);
     ss_pool_close(&t.pool);
     ss_model_free(t.m);
     ss_model_free(t.saved);

@@ -362,6 +362,27 @@ void ss_learner_report_last(const ss_learner *l, ss_learner_report *r)
     r->live = ss_mixture_live(l->mixture);
 }
 
+void ss_learner_weights_changed(ss_learner *l)
+{
+    ss_backprop_weights_changed(l->net);
+}
+
+int ss_learner_take_mixture(ss_learner *l, const void *bytes, size_t size, ss_err *e)
+{
+    ss_mixture *m;
+    int rc = ss_mixture_unpack(&m, bytes, size, e);
+    if (rc == SS_OK && ss_mixture_dim(m) != l->model->config.dim) {
+        rc = ss_err_set(e, SS_EUNFIT, "mixture of dimension %d, the model has %d", ss_mixture_dim(m),
+                        l->model->config.dim);
+        ss_mixture_free(m);
+    }
+    if (rc < 0)
+        return rc;
+    ss_mixture_free(l->mixture);
+    l->mixture = m;
+    return SS_OK;
+}
+
 int ss_learner_store_mixture(ss_learner *l, ss_err *e)
 {
     size_t n = ss_mixture_packed_size(l->mixture);

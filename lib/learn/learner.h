@@ -102,6 +102,12 @@ int ss_learner_step(ss_learner *l);
 /** Of the last step. */
 void ss_learner_report_last(const ss_learner *l, ss_learner_report *r);
 
+/** The model's values were changed by someone else (a merge): they are packed anew. */
+void ss_learner_weights_changed(ss_learner *l);
+/** Take a mixture as it travels in the place of the own one. SS_EDAMAGED, SS_ETRUNC, SS_EUNFIT (another
+ * dimension), SS_ENOMEM, and nothing has changed. */
+int ss_learner_take_mixture(ss_learner *l, const void *bytes, size_t size, ss_err *e);
+
 /** Put the mixture into model->mixture, as it travels. SS_ENOMEM. */
 int ss_learner_store_mixture(ss_learner *l, ss_err *e);
 const ss_mixture *ss_learner_mixture(const ss_learner *l);

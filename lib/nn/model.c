@@ -315,6 +315,7 @@ int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e)
     }
     memcpy(m->value, from->value, m->nvalue * sizeof *m->value);
     m->generation = from->generation;
+    m->synchronised = from->synchronised;
     memcpy(m->frontend_hash, from->frontend_hash, sizeof m->frontend_hash);
     m->calibration = from->calibration;
     if (from->mixture) {

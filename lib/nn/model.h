@@ -96,6 +96,8 @@ typedef struct ss_model {
     size_t ntrainable; /* floats that are learnt: they come first */
     size_t nvalue;
     uint64_t generation;
+    uint64_t synchronised;  /* version of the server's weights taken in last (learn/sync.h), or given out; 0:
+                               none */
     char frontend_hash[17]; /* of the features it was made for, "" = any */
     char *mixture;          /* serialised distributional memory that travels with the model, or NULL */
     size_t mixture_size;

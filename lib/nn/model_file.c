@@ -17,6 +17,7 @@
 #define FORMAT_VERSION 1
 #define MIXTURE        "streamsplit.mixture"
 #define CALIBRATION    "streamsplit.int8"
+#define SYNCHRONISED   "streamsplit.synchronised"
 #define MAX_MIXTURE    (1 << 20) /* bytes; ours is at most 35 KB */
 
 /* reading */
@@ -232,6 +233,8 @@ static int describe(ss_model **to, ss_st *s, ss_err *e)
             rc = ss_err_set(e, SS_EUNFIT, "tensor '%.80s' is not one of this architecture", name);
     }
     m->generation = meta_uint(s, "generation", UINT64_MAX, &rc, e);
+    if (ss_st_meta_value(s, SYNCHRONISED))
+        m->synchronised = meta_uint(s, "synchronised", UINT64_MAX, &rc, e);
     const char *frontend = meta_text(s, "frontend_hash", &rc, e);
     if (rc == SS_OK && strlen(frontend) != 0 && strlen(frontend) != 16)
         rc = ss_err_set(e, SS_EDAMAGED,
@@ -390,23 +393,23 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     ss_model_real_text(text[8], sizeof text[8], c->input_mean);
     ss_model_real_text(text[9], sizeof text[9], c->input_scale);
     snprintf(text[10], sizeof text[10], "%" PRIu64, m->generation);
-    char calibration[SS_QUANT_TEXT];
+    char synchronised[24], calibration[SS_QUANT_TEXT];
+    snprintf(synchronised, sizeof synchronised, "%" PRIu64, m->synchronised);
     bool calibrated = m->calibration.records > 0;
     if (calibrated)
         ss_quant_text(&m->calibration, calibration);
-    const ss_st_meta meta[NMETA + 2] = {{"streamsplit.format", text[0]},
-                                        {"streamsplit.kind", text[1]},
-                                        {"streamsplit.architecture", text[2]},
-                                        {"streamsplit.width", text[3]},
-                                        {"streamsplit.mels", text[4]},
-                                        {"streamsplit.frames", text[5]},
-                                        {"streamsplit.dim", text[6]},
-                                        {"streamsplit.norm", text[7]},
-                                        {"streamsplit.input_mean", text[8]},
-                                        {"streamsplit.input_scale", text[9]},
-                                        {"streamsplit.generation", text[10]},
-                                        {"streamsplit.frontend_hash", m->frontend_hash},
-                                        {CALIBRATION, calibration}};
+    ss_st_meta meta[NMETA + 3] = {
+        {"streamsplit.format", text[0]},       {"streamsplit.kind", text[1]},
+        {"streamsplit.architecture", text[2]}, {"streamsplit.width", text[3]},
+        {"streamsplit.mels", text[4]},         {"streamsplit.frames", text[5]},
+        {"streamsplit.dim", text[6]},          {"streamsplit.norm", text[7]},
+        {"streamsplit.input_mean", text[8]},   {"streamsplit.input_scale", text[9]},
+        {"streamsplit.generation", text[10]},  {"streamsplit.frontend_hash", m->frontend_hash}};
+    int nmeta = NMETA + 1;
+    if (m->synchronised)
+        meta[nmeta++] = (ss_st_meta){SYNCHRONISED, synchronised};
+    if (calibrated)
+        meta[nmeta++] = (ss_st_meta){CALIBRATION, calibration};
     int n = m->nparam;
     ss_st_array *a = ss_alloc((size_t)n + 1, sizeof *a);
     if (!a)
@@ -419,7 +422,7 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     }
     if (m->mixture)
         a[n++] = (ss_st_array){MIXTURE, SS_DTYPE_U8, 1, {m->mixture_size}, m->mixture};
-    rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, NMETA + 1 + calibrated, e);
+    rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, nmeta, e);
     ss_free(a);
     return rc;
 }
