@@ -113,6 +113,7 @@ static struct {
     flight *flight;
     size_t flights, flight_room, flight_from;
     bool probing;
+    int64_t probed_ms;
     uint32_t device; /* identity of a hello */
     uint64_t epoch;
     ss_bandwidth_mark probe;
@@ -581,16 +582,20 @@ static void flush_forward(void)
     }
 }
 
+/* A hello of what was sent last says that we are alive, and is answered at once, so that it measures the way:
+ * when nothing else was sent for a while, and as often when nothing is under way. */
 static int keep_alive(int64_t now, ss_err *e)
 {
     size_t n;
-    if (l.state != UP || !opt_ack || now < l.sent_ms + (int64_t)(opt_keepalive * 1e3))
+    int64_t every = (int64_t)(opt_keepalive * 1e3);
+    if (l.state != UP || !opt_ack || (ss_writer_pending(l.w, &n), n))
         return SS_OK;
-    ss_writer_pending(l.w, &n);
-    l.sent_ms = now;
-    /* It goes out as a hello does, is answered at once, and so measures the way. */
-    return n ? SS_OK
-             : put_forward(&(ss_record){.type = SS_TYPE_KEEPALIVE, .device = l.device, .epoch = l.epoch}, e);
+    bool measure =
+        l.got_resume && !l.flights && !l.probing && (l.device || l.epoch) && now >= l.probed_ms + every;
+    if (!measure && now < l.sent_ms + every)
+        return SS_OK;
+    l.sent_ms = l.probed_ms = now;
+    return put_forward(&(ss_record){.type = SS_TYPE_KEEPALIVE, .device = l.device, .epoch = l.epoch}, e);
 }
 
 /* ---- back ---- */
@@ -838,7 +843,7 @@ static int time_to(int64_t now, int64_t when, int timeout)
     return left <= 0 ? 0 : left < timeout ? (int)left : timeout;
 }
 
-static int timeout_of(int64_t now, int wait)
+static int timeout_of(int64_t now, int wait, bool pending)
 {
     int t = wait;
     if (l.ended && (opt_ack || l.state == DOWN))
@@ -847,7 +852,7 @@ static int timeout_of(int64_t now, int wait)
         t = time_to(now, l.heard_ms + GRACE_MS, t);
     if (l.state == DOWN && l.header)
         t = time_to(now, l.next_ms, t);
-    if (l.state == UP && opt_ack)
+    if (l.state == UP && opt_ack && !pending)
         t = time_to(now, l.sent_ms + (int64_t)(opt_keepalive * 1e3), t);
     if (l.state != DOWN && opt_ack)
         t = time_to(now, l.alive_ms + (int64_t)(3e3 * opt_keepalive), t);
@@ -895,7 +900,7 @@ static int turn(const sigset_t *open_mask, ss_err *e)
     if (l.state != DOWN && l.ep.out >= 0 && (pending || l.ep.connecting))
         p[forward = n++] = (struct pollfd){l.ep.out, POLLOUT, 0};
     bool in_now = in >= 0 && l.more, back_now = back >= 0 && l.more_back;
-    int ms = in_now || back_now ? 0 : timeout_of(now, wait);
+    int ms = in_now || back_now ? 0 : timeout_of(now, wait, pending > 0);
     struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
     if (ppoll(p, (nfds_t)n, &ts, open_mask) < 0) {
         if (errno != EINTR)

@@ -5,32 +5,45 @@ need python3
 ss-capture synth:1 --duration=30 --epoch=9 >p.sst
 export N="$(ss-cat --count p.sst)"
 cat >full.py <<'P'
-import os, re, shutil, subprocess, sys, time
+import concurrent.futures, os, re, subprocess, sys, time
 peer, n = os.environ['SS_TEST_PEER'], int(os.environ['N'])
-for policy in 'oldest', 'newest', 'decimate', 'none':
-    for spool in True, False:
-        for d in 'spool', 'S', 'j':
-            shutil.rmtree(d, ignore_errors=True)
-        p = subprocess.Popen(['ss-link', '--state=S', '--retry=0.02', '--spool-size=200K', '--drop=' + policy,
-                              '--drain=60', 'unix:' + os.getcwd() + '/socket'] + ['--spool=spool'] * spool,
-                             stdin=open('p.sst', 'rb'), stdout=open('back', 'wb'), stderr=open('said', 'w'))
-        state = lambda name: int(open('S/' + name).read())
-        for _ in range(1000): # until all has been taken in, or as much as there is room for
-            time.sleep(0.01)
-            if os.path.exists('S/spool') and (state('spool') > 190000 if policy == 'none'
-                                              else state('queue') and state('dropped') and state('spool') > 150000):
-                break
-        time.sleep(0 if policy == "none" else 1.1) # the numbers are written once a second
-        assert state('spool') < 215000, state('spool')
-        q = subprocess.Popen([peer, 'j', 'socket'])
-        assert p.wait(timeout=60) == 0, open('said').read()
-        q.terminate()
-        q.wait()
-        out = subprocess.run('ss-cat --stream j/*.sst | ss-cat', shell=True, stdout=subprocess.PIPE).stdout.decode()
-        data = len(re.findall(r' data ', out))
-        gaps = sum(int(c) for c in re.findall(r' gap .*count=(\d+).*reason=2', out))
-        assert data + gaps == n, (policy, spool, data, gaps, n)
-        assert gaps == state('dropped'), (policy, spool, gaps, state('dropped'))
-        assert (gaps == 0) == (policy == 'none'), (policy, gaps)
+
+def one(policy, spool):
+    d = '%s-%s' % (policy, spool)
+    os.mkdir(d)
+    said = open(d + '/said', 'w')
+    p = subprocess.Popen(['ss-link', '--state=S', '--retry=0.02', '--spool-size=200K', '--drop=' + policy, '--drain=60',
+                          'unix:socket'] + ['--spool=spool'] * spool,
+                         cwd=d, stdin=open('p.sst', 'rb'), stdout=open(d + '/back', 'wb'), stderr=said)
+    def state(name):
+        try:
+            return int(open(d + '/S/' + name).read())
+        except FileNotFoundError:
+            return 0
+    old = None
+    for _ in range(3000): # until all has been taken in, or as much as there is room for, and the numbers rest
+        time.sleep(0.05)
+        new = (state('queue'), state('spool'), state('dropped'))
+        rests = sum(new) and new == old and time.monotonic() > since + 1.5
+        if rests:
+            break
+        if new != old:
+            old, since = new, time.monotonic()
+    assert rests and state('spool') < 215000, (d, new)
+    q = subprocess.Popen([peer, 'j', 'socket'], cwd=d)
+    assert p.wait(timeout=100) == 0, open(d + '/said').read()
+    q.terminate()
+    q.wait()
+    out = subprocess.run('ss-cat --stream %s/j/*.sst | ss-cat' % d, shell=True, stdout=subprocess.PIPE).stdout.decode()
+    data = len(re.findall(r' data ', out))
+    gaps = sum(int(c) for c in re.findall(r' gap .*count=(\d+).*reason=2', out))
+    assert data + gaps == n, (d, data, gaps, n)
+    assert gaps == state('dropped'), (d, gaps, state('dropped'))
+    assert (gaps == 0) == (policy == 'none'), (d, gaps)
+
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    for f in [pool.submit(one, policy, spool) for policy in ('oldest', 'newest', 'decimate', 'none')
+              for spool in (True, False)]:
+        f.result()
 P
-python3 full.py || { cat said; fail 'see above'; }
+python3 full.py || fail 'see above'
