@@ -23,7 +23,7 @@
 #include "base/clock.h"
 #include "io/journal.h"
 
-enum { STREAMS = 64, LARGEST = 1 << 22 };
+enum { STREAMS = 4096, LARGEST = 1 << 22 };
 
 static struct {
     uint32_t device;
