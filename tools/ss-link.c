@@ -637,7 +637,8 @@ static int come_back(const ss_record *rec, ss_err *e)
         return SS_OK;
     case SS_TYPE_ACK:
         landed(rec, now);
-        if (ss_spool_ack(l.spool, rec) && ss_spool_trim(l.spool, false, e))
+        /* A disk that is full gets rid of what is done with at once. */
+        if (ss_spool_ack(l.spool, rec) && ss_spool_trim(l.spool, l.disk_bad, e))
             tool_warn("%s", e->text);
         return SS_OK;
     case SS_TYPE_KEEPALIVE:
@@ -747,7 +748,8 @@ static int take_in(const ss_record *given, ss_err *e)
     int rc = ss_spool_put(l.spool, &rec, e);
     if (rc == SS_EINVAL)
         return rc;
-    told_disk(rc, e);
+    if (rc < 0) /* that memory has taken one says nothing of the disk */
+        told_disk(rc, e);
     l.dirty = true;
     return SS_OK;
 }

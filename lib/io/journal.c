@@ -297,38 +297,38 @@ int ss_journal_sync(ss_journal *j, ss_err *e)
     return SS_OK;
 }
 
-/* End the last segment: nothing more is appended to it. */
+/* End the last segment: nothing more is appended to it. On failure it goes on as it was, or, when even its
+ * end could be put but not synced, takes nothing more until this succeeds. */
 static int finish(ss_journal *j, ss_err *e)
 {
-    int rc = SS_OK;
     if (!j->live)
         return SS_OK;
-    segment *s = last(j);
-    if (j->dir) {
-        if (s->bad)
-            rc = replace(j, s, e);
-        s = last(j);
-        if (!rc && !s->ended) {
-            uint64_t end = ss_writer_offset(s->w);
-            rc = ss_writer_end(s->w, e);
-            if (!rc) {
-                s->ended = end;
-                s->bytes = ss_writer_offset(s->w);
-            }
-        }
-        if (!rc)
-            rc = sync_it(j, e);
-        if (rc)
-            return rc;
-        s = last(j);
-        ss_writer_close(&s->w);
-        int fd = s->fd;
-        s->fd = -1;
+    if (!j->dir) {
         j->live = false;
-        if (close(fd) && j->c.no_sync) /* after an fsync there is nothing left to fail */
-            return ss_err_errno(e, "cannot close '%s'", name_of(j, s->first));
+        return SS_OK;
     }
+    int rc = sync_it(j, e);
+    segment *s = last(j);
+    if (!rc && !s->ended) {
+        uint64_t end = ss_writer_offset(s->w);
+        rc = ss_writer_end(s->w, e);
+        if (!rc) {
+            s->ended = end;
+            s->bytes = ss_writer_offset(s->w);
+            rc = sync_it(j, e);
+            s = last(j);
+        }
+    }
+    if (rc)
+        return rc;
+    if (!s->ended) /* it was replaced on the way */
+        return finish(j, e);
+    ss_writer_close(&s->w);
+    int fd = s->fd;
+    s->fd = -1;
     j->live = false;
+    if (close(fd) && j->c.no_sync) /* after an fsync there is nothing left to fail */
+        return ss_err_errno(e, "cannot close '%s'", name_of(j, s->first));
     return SS_OK;
 }
 
@@ -613,9 +613,12 @@ int64_t ss_journal_append(ss_journal *j, const ss_record *rec, ss_err *e)
         return ss_err_set(e, SS_ELIMIT,
                           "journal: a record of %zu bytes behind %" PRIu64 ", the limit is %" PRIu64,
                           ss_record_bytes(rec), ss_journal_bytes(j), j->c.max_bytes);
-    /* Also one that could not be ended before is tried again here: memory does not grow without bound. */
-    if (j->live && (last(j)->bytes >= j->c.segment_bytes || last(j)->ended))
+    if (j->live && (last(j)->bytes >= j->c.segment_bytes || last(j)->ended)) {
         rc = finish(j, e);
+        /* A disk that takes nothing is no reason to refuse what memory can take, up to a bound. */
+        if (rc == SS_EIO && !last(j)->ended && last(j)->bytes - last(j)->filed < 2 * j->c.segment_bytes)
+            rc = SS_OK;
+    }
     if (!rc && !j->live)
         rc = begin(j, e);
     if (!rc)
@@ -628,18 +631,36 @@ int64_t ss_journal_append(ss_journal *j, const ss_record *rec, ss_err *e)
     return (int64_t)j->next++;
 }
 
+/* The name of the last segment keeps the count: it has to be there, if only of an empty file, before others
+ * go. */
+static int keep_count(ss_journal *j, ss_err *e)
+{
+    if (!j->live || !j->dir || last(j)->fd >= 0)
+        return SS_OK;
+    int rc = last(j)->bad ? SS_OK : make_file(j, last(j), e);
+    if (!rc && !j->c.no_sync && fsync(j->dirfd) && errno != EINVAL)
+        rc = ss_err_errno(e, "cannot fsync '%s'", j->dir);
+    return rc;
+}
+
 int ss_journal_trim(ss_journal *j, uint64_t before, ss_err *e)
 {
     int rc = SS_OK;
-    if (before >= j->next && j->n && last(j)->count) {
-        if (j->text) {
-            rc = finish(j, e);
-            if (!rc)
-                rc = begin(j, e);
-            if (!rc && j->dir) /* the count is kept before the old name goes */
-                rc = sync_it(j, e);
-        }
+    if (before >= j->next && j->n && last(j)->count && j->text) {
+        /* Nobody wants any more what the last one has: it need not be written. */
+        segment *s = last(j);
+        ss_writer_close(&s->w);
+        if (s->fd >= 0)
+            close(s->fd);
+        s->fd = -1;
+        s->bad = false;
+        s->bytes = s->filed = s->written;
+        j->live = false;
+        j->durable = j->next;
+        rc = begin(j, e);
     }
+    if (!rc && j->n > 1 && j->seg[0].first + j->seg[0].count <= before)
+        rc = keep_count(j, e);
     while (!rc && j->n > 1 && j->seg[0].first + j->seg[0].count <= before) {
         if (j->dir && unlink(name_of(j, j->seg[0].first)) && errno != ENOENT)
             rc = ss_err_errno(e, "cannot remove '%s'", j->path);

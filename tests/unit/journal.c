@@ -592,6 +592,41 @@ START_TEST(full)
 }
 END_TEST
 
+/* The count outlives a kill when all that is left is in memory. */
+START_TEST(count_survives)
+{
+    setup();
+    for (long n = 1;; n++) {
+        int status;
+        ss_err e;
+        ss_journal *j;
+        clear();
+        pid_t child = fork();
+        if (!child) {
+            ss_journal_config config = {.segment_bytes = 700};
+            int rc = ss_journal_open(&j, dir, &config, &e) || ss_journal_header(j, &one, &e);
+            for (uint64_t k = 0; k < 6 && !rc; k++)
+                rc = add(j, k, &e);
+            if (rc || ss_journal_sync(j, &e))
+                _exit(1);
+            die_before_call(n); /* from here on, 6 or more it is */
+            rc = ss_journal_trim(j, 6, &e) || add(j, 6, &e) || ss_journal_header(j, &two, &e) ||
+                 add(j, 7, &e) || ss_journal_trim(j, 7, &e);
+            _exit(rc);
+        }
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        bool whole = WIFEXITED(status);
+        ck_assert(!whole || !WEXITSTATUS(status));
+        must(ss_journal_open(&j, dir, NULL, &e), &e);
+        ck_assert_uint_ge(ss_journal_next(j), whole ? 7 : 6);
+        must(ss_journal_close(&j, &e), &e);
+        if (whole)
+            break;
+    }
+    teardown();
+}
+END_TEST
+
 typedef struct thinning {
     int seen, left;
     uint64_t gap, gaps;
@@ -680,6 +715,56 @@ START_TEST(written_anew)
 }
 END_TEST
 
+/* Several as one, killed at every call: some may come twice, none is missing. */
+START_TEST(several_as_one)
+{
+    setup();
+    for (long n = 1;; n++) {
+        int status;
+        ss_err e;
+        ss_journal *j;
+        ss_journal_config config = {.segment_bytes = 1500};
+        must(ss_journal_open(&j, dir, &config, &e), &e);
+        must(ss_journal_header(j, &one, &e), &e);
+        for (uint64_t k = 0; k < 28; k++)
+            must(add(j, k, &e), &e);
+        must(ss_journal_sync(j, &e), &e);
+        uint64_t a = ss_journal_segment_end(j, 0), b = ss_journal_segment_end(j, a);
+        pid_t child = fork();
+        if (!child) {
+            die_before_call(n);
+            _exit(ss_journal_rewrite(j, 0, b, thin, &(thinning){0}, &e) != SS_OK);
+        }
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        bool done = WIFEXITED(status), seen[28] = {0};
+        ck_assert(!done || !WEXITSTATUS(status));
+        must(ss_journal_close(&j, &e), &e);
+        ck_assert_int_eq(ss_journal_open(&j, dir, &config, &e), 0);
+        ss_journal_cursor *c;
+        const ss_record *r;
+        int rc, twice = 0;
+        must(ss_journal_cursor_open(&c, j, 0, &e), &e);
+        while ((rc = ss_journal_cursor_next(c, &r, &e)) > 0) {
+            ck_assert_uint_lt(r->seq, 28);
+            twice += seen[r->seq];
+            seen[r->seq] = true;
+            if (r->device != 77)
+                is_sample(r, r->seq);
+        }
+        must(rc, &e);
+        for (int i = 0; i < 28; i++)
+            ck_assert(seen[i]);
+        ck_assert(!done || !twice);
+        ss_journal_cursor_close(&c);
+        must(ss_journal_close(&j, &e), &e);
+        clear();
+        if (done)
+            break;
+    }
+    teardown();
+}
+END_TEST
+
 /* A segment that has fewer records than numbers, as thinning with merged gaps leaves it: no damage. */
 static int first_only(void *arg, ss_writer *w, const ss_record *rec, ss_err *e)
 {
@@ -758,5 +843,5 @@ START_TEST(every_failing_allocation)
 END_TEST
 
 UNIT_MAIN("journal", grows_and_is_read, one_process, trimmed_and_limited, torn_at_every_byte,
-          damaged_in_the_middle, every_kill, every_failing_call, full, written_anew, fewer_than_numbers,
-          every_failing_allocation)
+          damaged_in_the_middle, every_kill, every_failing_call, full, count_survives, written_anew,
+          several_as_one, fewer_than_numbers, every_failing_allocation)
