@@ -31,6 +31,10 @@ matches err 'standard input.*truncated'
 matches err 'peer: connection ended'
 [ "$(ss-cat --stream k/*.sst | ss-cat --count)" -ge 1 ] || fail 'nothing arrived'
 
+echo 'no stream' >text
+status 4 ss-link --drain=100 -- "$peer" k <text
+matches err 'standard input: .*not a stream'
+
 # SIGTERM: a source that has fallen silent ends after a second, and all is delivered.
 mkfifo in
 ss-link --spool=spool -- "$peer" t <in >back 2>said &
