@@ -107,7 +107,8 @@ static int spawn(endpoint *p, char *const argv[], ss_err *e)
     enum { TO, FROM = 2, REPORT = 4 }; /* read end, write end */
     int fd[6] = {-1, -1, -1, -1, -1, -1}, failed = 0;
     if (pipe2(fd + TO, O_CLOEXEC) || pipe2(fd + FROM, O_CLOEXEC) || pipe2(fd + REPORT, O_CLOEXEC) ||
-        fcntl(fd[TO + 1], F_SETFL, O_NONBLOCK) || fcntl(fd[FROM], F_SETFL, O_NONBLOCK) || (p->pid = fork()) < 0) {
+        fcntl(fd[TO + 1], F_SETFL, O_NONBLOCK) || fcntl(fd[FROM], F_SETFL, O_NONBLOCK) ||
+        (p->pid = fork()) < 0) {
         int rc = ss_err_errno(e, "cannot run '%s'", argv[0]);
         p->pid = 0;
         close_all(fd, 6);
@@ -120,7 +121,8 @@ static int spawn(endpoint *p, char *const argv[], ss_err *e)
     close(fd[FROM + 1]);
     fd[REPORT + 1] = fd[TO] = fd[FROM + 1] = -1;
     ssize_t n;
-    while ((n = read(fd[REPORT], &failed, sizeof failed)) < 0 && errno == EINTR) /* it ends when the command begins */
+    while ((n = read(fd[REPORT], &failed, sizeof failed)) < 0 &&
+           errno == EINTR) /* it ends when the command begins */
         ;
     if (n > 0) {
         errno = failed;

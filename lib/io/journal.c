@@ -304,6 +304,7 @@ static int finish(ss_journal *j, ss_err *e)
     if (!j->live)
         return SS_OK;
     if (!j->dir) {
+        ss_writer_fit(last(j)->w);
         j->live = false;
         return SS_OK;
     }
@@ -753,6 +754,8 @@ int ss_journal_rewrite(ss_journal *j, uint64_t index, uint64_t end, ss_journal_f
         s->filed = s->written = s->bytes;
     if (j->dir)
         ss_writer_close(&w);
+    else
+        ss_writer_fit(w);
     s->w = w;
     for (size_t k = (size_t)(t - s), at = (size_t)(s - j->seg) + 1; k && !rc; k--) {
         if (j->dir && unlink(name_of(j, j->seg[at].first)) && errno != ENOENT)

@@ -429,6 +429,15 @@ int ss_writer_open_behind(ss_writer **out, uint64_t count, uint32_t running, ss_
     return SS_OK;
 }
 
+void ss_writer_fit(ss_writer *w)
+{
+    uint8_t *mem = w->mem && !w->from && w->n < w->room ? ss_realloc(w->mem, w->n ? w->n : 1, 1) : NULL;
+    if (mem) {
+        w->mem = mem;
+        w->room = w->n ? w->n : 1;
+    }
+}
+
 size_t ss_record_bytes(const ss_record *rec)
 {
     uint8_t attrs[MAX_ATTR_BYTES];

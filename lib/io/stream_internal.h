@@ -24,6 +24,9 @@ uint32_t ss_reader_running(const ss_reader *r);
 /* A writer to memory that goes on behind `count` records and their checksum. */
 int ss_writer_open_behind(ss_writer **w, uint64_t count, uint32_t running, ss_err *e);
 
+/* Give back the memory beyond what is pending. */
+void ss_writer_fit(ss_writer *w);
+
 /* Bytes that the record takes in a stream; the most that its header takes. */
 size_t ss_record_bytes(const ss_record *rec);
 enum { SS_MAX_HEAD = 1024 };

@@ -63,6 +63,7 @@ static uint64_t read_all(ss_journal *j, int *damaged)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const ss_header h = {.kind = "embedding"};
+    static const ss_journal_config config = {.no_sync = true};
     ss_journal *j;
     ss_err e = {0};
     int before, after;
@@ -73,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     put_segment("00000000000000000000", data, size);
     put_segment("00000000000000000003", data, size);
-    PROMISE(ss_journal_open(&j, dir, NULL, &e) >= 0);
+    PROMISE(ss_journal_open(&j, dir, &config, &e) >= 0);
     uint64_t next = ss_journal_next(j);
     PROMISE(next >= 3 && next - 3 <= size);
     uint64_t n = read_all(j, &before);
@@ -81,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     PROMISE(ss_journal_append(j, &(ss_record){.type = SS_TYPE_GAP}, &e) == (int64_t)next);
     PROMISE(read_all(j, &after) == n + 1 && after == before);
     PROMISE(ss_journal_close(&j, &e) == SS_OK);
-    PROMISE(ss_journal_open(&j, dir, NULL, &e) == 0);
+    PROMISE(ss_journal_open(&j, dir, &config, &e) == 0);
     PROMISE(read_all(j, &after) == n + 1 && after == before);
     PROMISE(ss_journal_close(&j, &e) == SS_OK);
     PROMISE(ss_mem_used() == 0);

