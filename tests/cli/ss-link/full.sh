@@ -3,7 +3,8 @@
 . "$SS_SRC/tests/cli/lib.sh"
 need python3
 ss-capture synth:1 --duration=30 --epoch=9 >p.sst
-export N="$(ss-cat --count p.sst)"
+N=$(ss-cat --count p.sst)
+export N
 cat >full.py <<'P'
 import concurrent.futures, os, re, subprocess, sys, time
 peer, n = os.environ['SS_TEST_PEER'], int(os.environ['N'])
