@@ -14,22 +14,27 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "io/journal.h"
+#include "learn/share.h"
 #include "nn/checkpoint.h"
 #include "owner.h"
 #include "runner.h"
+#include "sys/state.h"
 
 enum {
     SOURCES = 256,
-    FIELDS = 5,
+    FIELDS = 6,
     NUMBERS = 8,
-    GROUP = 64,         /* records that wait for one fsync at most, */
-    GROUP_MS = 200,     /* and how long */
-    KEEPALIVE_MS = 5000 /* of silence */
+    GROUP = 64,          /* records that wait for one fsync at most, */
+    GROUP_MS = 200,      /* and how long */
+    KEEPALIVE_MS = 5000, /* of silence */
+    KEPT = 32,           /* weight deltas */
+    MISSED_S = 60        /* between two times that one device gets what it missed */
 };
 
-/* Who has been heard, and up to where, -1 = nowhere; gaps count. unsaid: wants to hear what is durable. */
+/* Who has been heard, and up to where, -1 = nowhere; gaps count. unsaid: wants to hear what is durable.
+ * given_ns: when it got the weight deltas that it had missed, 0 = not yet. */
 typedef struct source {
-    int64_t device, epoch, seq, durable, unsaid;
+    int64_t device, epoch, seq, durable, unsaid, given_ns;
 } source;
 
 static struct refine {
@@ -40,6 +45,8 @@ static struct refine {
     ss_reader *r;
     ss_writer *w;
     ss_journal *journal;
+    ss_share *share;
+    ss_state *state;
     FILE *log;
     int owner;             /* descriptor whose lock says that the model is ours */
     ss_writer *embeddings; /* and its descriptor */
@@ -57,7 +64,9 @@ static struct refine {
     int waiting; /* records appended and not synced */
     int64_t waiting_ns, put_ns, saved_ns, credit_ns, gradient_ns;
     double loss, sum_u, sum_novelty, credit, gradient_credit;
-    uint64_t sum_count;
+    uint64_t sum_count, unshared; /* unshared: windows since the last weight delta */
+    double share_credit;
+    int64_t share_ns, told_ns;
     float *in, *z;
     void *packed;
     size_t volume[SS_CUT_EMBEDDING + 1];
@@ -112,6 +121,7 @@ static void all_durable(void)
     for (int i = 0; i < t.nsource; i++) {
         t.source[i].durable = t.source[i].seq;
         t.source[i].unsaid = 0;
+        t.source[i].given_ns = 0;
     }
     t.wanting = false;
 }
@@ -177,6 +187,10 @@ static int put_state(ss_err *e)
                                       t.skipped,           t.stepped,       t.sum_count, t.held_back};
     for (int i = 0; i < NUMBERS; i++)
         ss_checkpoint_put_int(w, number_name[i], (int64_t)number[i]);
+    if (t.share) {
+        ss_share_save(t.share, w);
+        ss_checkpoint_put_int(w, "not shared", (int64_t)t.unshared);
+    }
     return ss_checkpoint_write(&w, t.set->checkpoint, e);
 }
 
@@ -194,8 +208,14 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
         if (!rc && (number[i] < 0 || (i == 0 && number[i] > SOURCES)))
             rc = ss_err_set(e, SS_EDAMAGED, "'%s' is %" PRId64, number_name[i], number[i]);
     }
+    int64_t unshared = 0;
+    if (!rc && t.share && ss_checkpoint_find(c, "not shared"))
+        rc = ss_checkpoint_get_int(c, "not shared", &unshared, e);
+    if (!rc && t.share)
+        rc = ss_share_load(t.share, c, e);
     if (rc < 0)
         return rc;
+    t.unshared = (uint64_t)unshared;
     t.loss = sums[0];
     t.sum_u = sums[1];
     t.sum_novelty = sums[2];
@@ -400,7 +420,8 @@ static int put_embedding(const ss_record *of, const ss_mixture_score *score, int
     return ss_writer_put(t.embeddings, &rec, e);
 }
 
-static int put_mixture(const ss_record *of, ss_err *e)
+/* For all devices: its own is 0. */
+static int put_mixture(ss_err *e)
 {
     int every = t.set->mixture_every;
     if (!every || !t.live || t.windows % (uint64_t)every)
@@ -415,9 +436,6 @@ static int put_mixture(const ss_record *of, ss_err *e)
                      .dtype = SS_DTYPE_U8,
                      .rank = 1,
                      .dim = {(uint32_t)n},
-                     .device = of->device,
-                     .epoch = of->epoch,
-                     .seq = of->seq,
                      .size = n,
                      .data = bytes};
     ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
@@ -425,6 +443,114 @@ static int put_mixture(const ss_record *of, ss_err *e)
     int rc = put(&rec, e);
     ss_free(bytes);
     return rc;
+}
+
+/* ---- synchronisation ---- */
+
+/* `echo 0 > S/set/sync` holds deltas back; what is not there says nothing. */
+static bool allowed(void)
+{
+    ss_err e;
+    ss_state_value v;
+    return !t.state || !(ss_state_get(t.state, "sync", 0, &v, &e) & SS_STATE_THERE) || v.number != 0;
+}
+
+/* The budget of an hour at most is in hand; a delta that takes more is paid off before the next one. */
+static bool within_budget(void)
+{
+    double most = (double)t.set->sync_budget;
+    if (!t.set->sync_budget)
+        return true;
+    int64_t now = ss_clock_mono_ns();
+    t.share_credit += most * (double)(now - t.share_ns) / 3600e9;
+    t.share_credit = t.share_credit < most ? t.share_credit : most;
+    t.share_ns = now;
+    return t.share_credit > 0;
+}
+
+/* A delta that cannot be made now takes in more windows. */
+static int put_delta(ss_err *e)
+{
+    const ss_record *rec;
+    ss_err why;
+    if (!t.share || !t.live || t.unshared < (uint64_t)t.set->sync_every || !allowed() || !within_budget())
+        return SS_OK;
+    int rc = ss_share_next(t.share, t.unshared, &rec, &why);
+    t.unshared = 0;
+    if (rc < 0) {
+        tool_warn("%s", why.text);
+        return SS_OK;
+    }
+    t.share_credit -= (double)rec->size;
+    tool_info("weights given out, version %" PRIu64 ": %zu bytes", t.m->synchronised, rec->size);
+    return put(rec, e);
+}
+
+static int give(void *arg, const ss_record *rec, ss_err *e)
+{
+    const ss_record *to = arg;
+    ss_record own = *rec;
+    own.device = to->device;
+    own.epoch = to->epoch;
+    return put(&own, e);
+}
+
+/* Who says hello says which version it has; what it has missed goes to it alone. Keep-alives say the same
+ * again. */
+static int put_missed(source *s, const ss_record *hello, ss_err *e)
+{
+    int64_t now = ss_clock_mono_ns();
+    if (!t.share || !ss_attr_has(&hello->attrs, SS_ATTR_VERSION_FROM) || !allowed() ||
+        (s->given_ns && now - s->given_ns < MISSED_S * 1000000000LL))
+        return SS_OK;
+    s->given_ns = now;
+    uint64_t version = ss_attr_uint(&hello->attrs, SS_ATTR_VERSION_FROM, 0);
+    ss_record to = *hello;
+    int rc = ss_share_since(t.share, version, give, &to, e);
+    if (rc == 0)
+        tool_warn("device %" PRIu32 " has version %" PRIu64 " of the weights, which does not lead to %" PRIu64
+                  ": give it a copy of '%s'",
+                  hello->device, version, t.m->synchronised, t.set->model);
+    return rc < 0 ? rc : SS_OK;
+}
+
+/* How it goes, once a second at most. */
+static void tell(float u)
+{
+    ss_err e;
+    int64_t now = ss_clock_mono_ns();
+    if (!t.state || now - t.told_ns < 1000000000)
+        return;
+    t.told_ns = now;
+    int rc = ss_state_put_real(t.state, "uncertainty.server", (double)u, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "windows", (double)t.windows, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "generation", (double)t.m->generation, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "version", (double)t.m->synchronised, &e);
+    if (!rc && t.stepped)
+        rc = ss_state_put_real(t.state, "loss", t.loss, &e);
+    if (rc < 0)
+        tool_warn("%s", e.text);
+}
+
+static int open_share(ss_err *e)
+{
+    char dir[4096];
+    ss_err why;
+    if (!t.set->sync_every || !t.set->checkpoint)
+        return SS_OK;
+    if (snprintf(dir, sizeof dir, "%s.deltas", t.set->checkpoint) >= (int)sizeof dir)
+        return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
+    int rc = ss_share_open(&t.share, t.m, dir, t.set->sync_levels, KEPT, &why);
+    if (rc < 0)
+        *e = why;
+    else if (rc > 0)
+        tool_warn("%s", why.text);
+    t.share_credit = (double)t.set->sync_budget;
+    t.share_ns = ss_clock_mono_ns();
+    return rc < 0 ? rc : SS_OK;
 }
 
 /* Where a data record is cut; its values into t.in. SS_EUNFIT: it is none for this model. */
@@ -470,13 +596,14 @@ static int learn(ss_record *rec, int cut, int64_t begun, ss_err *e)
     }
     t.windows++;
     t.unsaved++;
+    t.unshared++;
     t.sum_u += (double)score.u;
     t.sum_novelty += (double)score.novelty;
     t.sum_count++;
     if (t.live) {
         rc = put_embedding(rec, &score, begun, e);
         rc = rc ? rc : put_result(rec, &score, begun, e);
-        rc = rc ? rc : put_mixture(rec, e);
+        rc = rc ? rc : put_mixture(e);
     }
     if (ss_refiner_due(t.refiner)) {
         /* A step takes as long as many windows, so what is ready goes first. It is taken also when the reader
@@ -488,7 +615,10 @@ static int learn(ss_record *rec, int cut, int64_t begun, ss_err *e)
             rc = ss_writer_flush(t.w, e);
         int failed = step(rc ? &late : e);
         rc = rc ? rc : failed;
+        rc = rc ? rc : put_delta(e);
     }
+    if (t.live)
+        tell(score.u);
     return rc ? rc : save_when_due(true, e);
 }
 
@@ -612,14 +742,15 @@ static int answer(const ss_record *rec, ss_err *e)
     if (!rec->epoch)
         return SS_OK;
     int rc = commit(e);
-    const source *s = source_of(rec->device, rec->epoch);
+    source *s = source_of(rec->device, rec->epoch);
     ss_record resume = {.type = SS_TYPE_RESUME,
                         .device = rec->device,
                         .epoch = rec->epoch,
                         .seq = s->durable < 0 ? 0 : (uint64_t)s->durable};
     if (s->durable < 0)
         ss_attr_set_uint(&resume.attrs, SS_ATTR_COUNT, 0);
-    return rc ? rc : put(&resume, e);
+    rc = rc ? rc : put(&resume, e);
+    return rc ? rc : put_missed(s, rec, e);
 }
 
 static int take(const ss_record *rec, ss_err *e)
@@ -694,7 +825,7 @@ static int resume(ss_err *e)
     if (snprintf(prev, sizeof prev, "%s.prev", path) >= (int)sizeof prev)
         return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
     if (access(path, F_OK) && access(prev, F_OK))
-        return SS_OK;
+        return t.share ? ss_share_load(t.share, NULL, e) : SS_OK;
     ss_checkpoint *c;
     ss_err why;
     int previous;
@@ -788,6 +919,10 @@ static int open_all(const char *input, ss_err *e)
         rc = ss_err_set(e, SS_ENOMEM, "no memory for a record");
     if (!rc && t.set->log && !(t.log = fopen(t.set->log, "ae")))
         rc = ss_err_errno(e, "cannot open '%s'", t.set->log);
+    if (!rc && t.set->state)
+        rc = ss_state_open(&t.state, t.set->state, e);
+    if (!rc)
+        rc = open_share(e);
     if (!rc)
         rc = resume(e);
     if (!rc)
@@ -868,6 +1003,8 @@ int refine_run(const refine_settings *s, const char *input, ss_err *e)
     }
     ss_reader_close(&t.r);
     ss_refiner_free(t.refiner);
+    ss_share_close(t.share);
+    ss_state_close(&t.state);
     ss_pool_close(&t.pool);
     ss_model_free(t.m);
     ss_free(t.in);

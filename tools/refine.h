@@ -16,10 +16,14 @@ typedef struct refine_settings {
     int gradients;            /* dtype of those sent back, 0 = none */
     uint64_t gradient_budget; /* bytes a second of them; 0 = any */
     bool labels;              /* are learnt from */
-    int mixture_every;        /* windows from mixture to mixture; 0 = none */
-    int save_windows;         /* from save to save; 0 = by seconds alone */
-    double save_seconds;      /* 0 = never */
-    double budget;            /* share of a core for steps, 1 = no limit */
+    const char *state;        /* state directory, or NULL */
+    int sync_every;       /* windows from weight delta to weight delta; 0 = none; they need a checkpoint */
+    uint64_t sync_budget; /* bytes an hour of them; 0 = any */
+    int sync_levels;      /* of a delta */
+    int mixture_every;    /* windows from mixture to mixture; 0 = none */
+    int save_windows;     /* from save to save; 0 = by seconds alone */
+    double save_seconds;  /* 0 = never */
+    double budget;        /* share of a core for steps, 1 = no limit */
     ss_refiner_config config;
 } refine_settings;
 

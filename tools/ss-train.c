@@ -33,7 +33,7 @@ static double temperature, rate, clip, gain, mix, noise, budget = 1, save_second
 static ss_learner_config config;
 /* refining */
 static const char *gradients = "off";
-static refine_settings refine = {.mixture_every = 100, .labels = true};
+static refine_settings refine = {.mixture_every = 100, .sync_every = 1000, .sync_levels = 7, .labels = true};
 static uint64_t ring_memory = 256 << 20;
 static double sw, laplacian;
 
@@ -90,6 +90,11 @@ static const tool_option options[] = {
      "refine: bytes a second of them; 0: any", NULL},
     {"mixture-every", 0, OPT_INT, &refine.mixture_every, 0, 1 << 30, "N",
      "refine: windows from one that goes back to the next; 0: none", NULL},
+    {"sync-every", 0, OPT_INT, &refine.sync_every, 0, 1 << 30, "N",
+     "refine: windows from one weight delta to the next; 0: none", NULL},
+    {"sync-budget", 0, OPT_SIZE, &refine.sync_budget, 0, 0, "SIZE", "refine: bytes an hour of them; 0: any",
+     NULL},
+    {"sync-levels", 0, OPT_INT, &refine.sync_levels, 1, 127, "N", "refine: magnitudes they tell apart", NULL},
     {"embeddings", 0, OPT_STRING, &refine.embeddings, 0, 0, "FILE", "refine: write finished ones there",
      NULL},
     {"labels", 0, OPT_FLAG, &refine.labels, 0, 0, NULL, "refine: learn from labels, where there are some",
@@ -178,6 +183,7 @@ static int configure_refiner(ss_err *e)
     refine.model = model_path;
     refine.checkpoint = checkpoint_path;
     refine.log = log_path;
+    refine.state = state_path;
     refine.dtype = t.dtype;
     refine.gradients = strcmp(gradients, "off") ? ss_dtype_parse(gradients) : 0;
     refine.save_windows = save_windows;
