@@ -28,13 +28,14 @@ enum {
     GROUP_MS = 200,      /* and how long */
     KEEPALIVE_MS = 5000, /* of silence */
     KEPT = 32,           /* weight deltas */
-    MISSED_S = 60        /* between two times that one device gets what it missed */
+    MISSED_S = 60,       /* between two times that one device gets what it missed, */
+    GIVEN = 64           /* of so many devices */
 };
 
-/* Who has been heard, and up to where, -1 = nowhere; gaps count. unsaid: wants to hear what is durable.
- * given_ns: when it got the weight deltas that it had missed, 0 = not yet. */
+/* Who has been heard, and up to where, -1 = nowhere; gaps count. unsaid: wants to hear what is durable;
+ * heard_ns: when the newest record came, on the monotonic clock of this process. */
 typedef struct source {
-    int64_t device, epoch, seq, durable, unsaid, given_ns;
+    int64_t device, epoch, seq, durable, unsaid, heard_ns;
 } source;
 
 static struct refine {
@@ -80,12 +81,18 @@ static int put(const ss_record *rec, ss_err *e)
 
 /* ---- sources ---- */
 
-/* The source heard last is the last of the table; the one not heard for longest leaves. */
-static source *source_of(uint32_t device, uint64_t epoch)
+static int find_source(uint32_t device, uint64_t epoch)
 {
     int i = t.nsource - 1;
     while (i >= 0 && (t.source[i].device != (int64_t)device || t.source[i].epoch != (int64_t)epoch))
         i--;
+    return i;
+}
+
+/* The source heard last is the last of the table; the one not heard for longest leaves. */
+static source *source_of(uint32_t device, uint64_t epoch)
+{
+    int i = find_source(device, epoch);
     source s = {.device = device, .epoch = (int64_t)epoch, .seq = -1, .durable = -1};
     if (i >= 0)
         s = t.source[i];
@@ -106,6 +113,9 @@ static int acknowledge(ss_err *e)
                          .device = (uint32_t)s->device,
                          .epoch = (uint64_t)s->epoch,
                          .seq = (uint64_t)s->seq};
+        if (s->heard_ns) /* the sender takes it off what the way took */
+            ss_attr_set_uint(&ack.attrs, SS_ATTR_T_TRAIN,
+                             (uint64_t)(ss_clock_mono_ns() - s->heard_ns) / 1000);
         if (s->seq >= 0 && (s->unsaid || s->durable < s->seq))
             rc = put(&ack, e);
         s->durable = s->seq;
@@ -120,8 +130,7 @@ static void all_durable(void)
 {
     for (int i = 0; i < t.nsource; i++) {
         t.source[i].durable = t.source[i].seq;
-        t.source[i].unsaid = 0;
-        t.source[i].given_ns = 0;
+        t.source[i].unsaid = t.source[i].heard_ns = 0;
     }
     t.wanting = false;
 }
@@ -495,15 +504,35 @@ static int give(void *arg, const ss_record *rec, ss_err *e)
     return put(&own, e);
 }
 
-/* Who says hello says which version it has; what it has missed goes to it alone. Keep-alives say the same
- * again. */
-static int put_missed(source *s, const ss_record *hello, ss_err *e)
+/* Not again to this device: keep-alives say the same as a hello. Who got something longest ago is forgotten.
+ */
+static bool given_lately(uint32_t device)
 {
+    static struct given {
+        uint32_t device;
+        int64_t ns; /* 0: none */
+    } given[GIVEN];
     int64_t now = ss_clock_mono_ns();
+    int to = 0;
+    for (int i = 0; i < GIVEN; i++) {
+        if (given[i].ns && given[i].device == device && now - given[i].ns < MISSED_S * 1000000000LL)
+            return true;
+        if (given[i].ns < given[to].ns)
+            to = i;
+    }
+    for (int i = 0; i < GIVEN; i++)
+        if (given[i].ns && given[i].device == device)
+            to = i;
+    given[to] = (struct given){device, now};
+    return false;
+}
+
+/* Who says hello says which version it has; what it has missed goes to it alone. */
+static int put_missed(const ss_record *hello, ss_err *e)
+{
     if (!t.share || !ss_attr_has(&hello->attrs, SS_ATTR_VERSION_FROM) || !allowed() ||
-        (s->given_ns && now - s->given_ns < MISSED_S * 1000000000LL))
+        given_lately(hello->device))
         return SS_OK;
-    s->given_ns = now;
     uint64_t version = ss_attr_uint(&hello->attrs, SS_ATTR_VERSION_FROM, 0);
     ss_record to = *hello;
     int rc = ss_share_since(t.share, version, give, &to, e);
@@ -634,6 +663,7 @@ static int hear(const ss_record *in, ss_err *e)
     int64_t last = end < rec.seq || end > INT64_MAX ? INT64_MAX : (int64_t)end;
     t.wanting = true;
     s->unsaid = 1;
+    s->heard_ns = begun;
     if (rec.seq > INT64_MAX || last <= s->seq) { /* who sends it again has not seen that it is durable */
         t.over += rec.type == SS_TYPE_DATA;
         return SS_OK;
@@ -741,16 +771,16 @@ static int answer(const ss_record *rec, ss_err *e)
 {
     if (!rec->epoch)
         return SS_OK;
-    int rc = commit(e);
-    source *s = source_of(rec->device, rec->epoch);
+    int rc = commit(e), i = find_source(rec->device, rec->epoch);
+    int64_t durable = i < 0 ? -1 : t.source[i].durable;
     ss_record resume = {.type = SS_TYPE_RESUME,
                         .device = rec->device,
                         .epoch = rec->epoch,
-                        .seq = s->durable < 0 ? 0 : (uint64_t)s->durable};
-    if (s->durable < 0)
+                        .seq = durable < 0 ? 0 : (uint64_t)durable};
+    if (durable < 0)
         ss_attr_set_uint(&resume.attrs, SS_ATTR_COUNT, 0);
     rc = rc ? rc : put(&resume, e);
-    return rc ? rc : put_missed(s, rec, e);
+    return rc ? rc : put_missed(rec, e);
 }
 
 static int take(const ss_record *rec, ss_err *e)

@@ -52,7 +52,7 @@ static int read_text(const char *path, char *to, size_t room)
     if (fd < 0)
         return -errno;
     size_t n = 0;
-    ssize_t k;
+    ssize_t k = 0;
     while (n + 1 < room && ((k = read(fd, to + n, room - 1 - n)) > 0 || (k < 0 && errno == EINTR)))
         n += k > 0 ? (size_t)k : 0;
     close(fd);

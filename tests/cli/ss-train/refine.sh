@@ -35,6 +35,7 @@ mixtures = [r for r in rows if r['type'] == 'mixture']
 assert len(mixtures) == n // 100 and all(0 < r['shape'][0] <= 35000 for r in mixtures), mixtures
 acks = [r['seq'] for r in rows if r['type'] == 'ack']
 assert acks == [n - 1] and rows[-1]['type'] == 'ack', acks  # what is in the model is durable
+assert rows[-1]['attributes']['t_train'] > 0, rows[-1]
 P
 done
 ss-model info a.safetensors >info
@@ -82,7 +83,7 @@ ss-cat --json b.sst >b.json
 cmp -s m.safetensors b.safetensors && fail 'nothing was learnt'
 cp m.safetensors c.safetensors
 # shellcheck disable=SC2086
-ss-train --refine -t 2 -m c.safetensors $how --gradients=i8 --gradient-budget=40K --mixture-every=0 --save-windows=60 mix.sst >c.sst
+ss-train --refine -t 2 -m c.safetensors $how --gradients=i8 --gradient-budget=1 --mixture-every=0 --save-windows=60 mix.sst >c.sst
 cmp b.safetensors c.safetensors || fail 'threads or gradients make a difference'
 ss-cat --json c.sst >c.json
 python3 - <<'P'
@@ -120,9 +121,9 @@ for r in of(rows, 'result'):
 assert all(acks[d] >= last[d] for d in last), (acks, last)
 assert [r['attributes']['count'] for r in of(rows, 'mixture')] == list(range(50, n + 1, 50))
 g = of(small, 'gradient')
-assert g and len(g) < sum(map(len, groups)) and all(r['dtype'] == 'i8' and r['attributes']['scale'] > 0 for r in g)
+assert len(g) == len(groups[0]) and all( # the first step's used up the budget of hours
+    r['dtype'] == 'i8' and r['attributes']['scale'] > 0 for r in g)
 assert not of(small, 'mixture')
-assert sum(math.prod(r['shape']) for r in g) < 200000
 P
 
 # Labels, where there are some, make another task; without them they are not looked at.
