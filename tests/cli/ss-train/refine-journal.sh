@@ -128,7 +128,7 @@ P
 cp m.safetensors j.safetensors
 refine j f.sst >/dev/null
 mv j.safetensors first.safetensors
-rm j.state*
+rm -r j.state*
 cp m.safetensors j.safetensors
 cat >empty.py <<'P'
 from drive import *
