@@ -148,6 +148,7 @@ static struct train {
     ss_state *state; /* or NULL */
     ss_incoming *incoming;
     ss_sync *sync;
+    uint64_t passed; /* windows, learnt from here or cut */
     int64_t told_ns;
     bool gap_said; /* of a weight delta that is missing */
 } t = {.owner = -1};
@@ -414,6 +415,25 @@ static int put_values(ss_record *rec, int cut, uint64_t generation, int64_t begu
     return ss_writer_put(t.w, rec, e);
 }
 
+/* How it goes, once a second at most. score: of a window that was finished here, or NULL. */
+static void tell(const ss_record *rec, const ss_mixture_score *score)
+{
+    ss_err e;
+    int64_t now = ss_clock_mono_ns();
+    if (!t.state || now - t.told_ns < 1000000000)
+        return;
+    t.told_ns = now;
+    int rc = ss_state_put_real(t.state, "windows", (double)t.passed, &e);
+    if (!rc && score)
+        rc = ss_state_put_seq(t.state, "uncertainty.edge", rec->seq, (double)score->u, &e);
+    if (!rc)
+        rc = ss_state_put_real(t.state, "generation", (double)t.m->generation, &e);
+    if (!rc && t.stepped)
+        rc = ss_state_put_real(t.state, "loss", t.loss, &e);
+    if (rc < 0)
+        tool_warn("%s", e.text);
+}
+
 static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
 {
     if (cut == SS_CUT_INPUT) {
@@ -425,6 +445,8 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
                    : ss_net_open(&t.net, t.saved, t.pool, SS_WEIGHTS_F32, SS_CUT_INPUT, cut, 1, e);
     if (!rc && (rc = ss_net_run_between(t.net, SS_CUT_INPUT, cut, 1, t.in, t.out)) < 0)
         ss_err_set(e, rc, "the network failed: %s", ss_strerror(rc));
+    if (rc == SS_OK)
+        tell(rec, NULL);
     return rc < 0 ? rc : put_values(rec, cut, t.saved->generation, begun, e);
 }
 
@@ -487,25 +509,6 @@ static void step(void)
 }
 
 /* the state directory */
-
-/* How learning goes, once a second at most. */
-static void tell(const source *s, float u)
-{
-    ss_err e;
-    int64_t now = ss_clock_mono_ns();
-    if (!t.state || now - t.told_ns < 1000000000)
-        return;
-    t.told_ns = now;
-    int rc = ss_state_put_seq(t.state, "uncertainty.edge", (uint64_t)s->seq, (double)u, &e);
-    if (!rc)
-        rc = ss_state_put_real(t.state, "windows", (double)t.windows, &e);
-    if (!rc)
-        rc = ss_state_put_real(t.state, "generation", (double)t.m->generation, &e);
-    if (!rc && t.stepped)
-        rc = ss_state_put_real(t.state, "loss", t.loss, &e);
-    if (rc < 0)
-        tool_warn("%s", e.text);
-}
 
 static int tell_version(ss_err *e)
 {
@@ -598,9 +601,6 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
         return SS_OK;
     }
     ss_mixture_score score;
-    ss_err why;
-    if (take_incoming(&why) < 0)
-        tool_warn("%s", why.text);
     int rc = ss_learner_window(t.learner, t.in, rec->seq, follow(s, latest, rec), t.out, &score, e);
     if (rc == SS_ERANGE) {
         if (!t.nonfinite_said)
@@ -636,7 +636,8 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
             return filled;
         step();
     }
-    tell(s, score.u);
+    tell(rec, &score);
+    ss_err why;
     bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
     due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
     if (!rc && due && save(&why) < 0) {
@@ -736,6 +737,7 @@ static int take(const ss_record *in, ss_err *e)
         rc = runner_unpack(in, (size_t)t.m->config.mels * (size_t)t.m->config.frames, t.in, e);
     if (rc < 0)
         return ss_err_prefix(e, "record %" PRIu64, ss_reader_count(t.r) - 1);
+    t.passed++;
     int64_t begun = ss_stage_begin(&rec.attrs, SS_ATTR_W_TRAIN);
     uint64_t cut = ss_attr_uint(&rec.attrs, SS_ATTR_SPLIT, SS_CUT_EMBEDDING + 1);
     if (t.cut >= 0)
@@ -744,6 +746,9 @@ static int take(const ss_record *in, ss_err *e)
         return ss_err_set(e, SS_EUNFIT,
                           "record %" PRIu64 ": not stamped with a cut, which --until=auto obeys",
                           ss_reader_count(t.r) - 1);
+    ss_err why;
+    if (take_incoming(&why) < 0)
+        tool_warn("%s", why.text);
     return cut == SS_CUT_EMBEDDING ? learn(&rec, begun, e) : encode(&rec, (int)cut, begun, e);
 }
 

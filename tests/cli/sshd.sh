@@ -1,5 +1,7 @@
 # sshd_start: a real sshd on loopback, for whoever runs this: then `ssh -F config there` gets in. Source lib.sh first.
+# sshd_start IN ADDRESS FROM: on this address instead, started by the command IN; FROM is what gets a client to it.
 sshd_start() {
+    address=${2:-127.0.0.1}
     need ssh
     need ssh-keygen
     sshd=$(command -v sshd || echo /usr/sbin/sshd)
@@ -14,7 +16,7 @@ sshd_start() {
     port=$((20000 + $$ % 20000))
     cat >sshd_config <<C
 Port $port
-ListenAddress 127.0.0.1
+ListenAddress $address
 HostKey $PWD/host
 PidFile $PWD/sshd.pid
 AuthorizedKeysFile $PWD/keys
@@ -23,12 +25,12 @@ UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
 C
-    "$sshd" -D -e -f "$PWD/sshd_config" 2>sshd.log &
+    ${1:-} "$sshd" -D -e -f "$PWD/sshd_config" 2>sshd.log &
     daemon=$!
-    trap 'kill $daemon 2>/dev/null || true' EXIT
+    [ $# -gt 0 ] || trap 'kill $daemon 2>/dev/null || true' EXIT
     cat >config <<C
 Host there
-    HostName 127.0.0.1
+    HostName $address
     Port $port
     User $me
     IdentityFile $PWD/user
@@ -39,7 +41,7 @@ Host there
     BatchMode yes
 C
     i=0
-    until ssh -F config there true 2>ssh.err; do
+    until ${3:-} ssh -F config there true 2>ssh.err; do
         i=$((i + 1))
         [ $i -lt 50 ] || { cat ssh.err sshd.log; skip 'sshd does not let its own user in here'; }
         sleep 0.1
