@@ -20,6 +20,7 @@ static bool opt_stream, opt_count, opt_check, opt_latency, opt_data, opt_f32;
 static const char *opt_npy, *opt_from_npy, *opt_kind, *opt_compare;
 static double opt_tolerance;
 static uint64_t slice_from, slice_to = UINT64_MAX;
+static int every = 1;
 
 static int parse_slice(const char *text, ss_err *e)
 {
@@ -57,6 +58,7 @@ static const tool_option options[] = {
     {"head", 'n', OPT_CALL, NULL, 0, 0, "N", "only the first N records", parse_head},
     {"slice", 0, OPT_CALL, NULL, 0, 0, "A:B",
      "only records A to B - 1, counted from 0; either may be left out", parse_slice},
+    {"every", 0, OPT_INT, &every, 1, 1 << 30, "N", "of them only the first and each N-th behind it", NULL},
     {"stream", 0, OPT_FLAG, &opt_stream, 0, 0, NULL, "write a stream (as --output does) instead of text",
      NULL},
     {"data", 0, OPT_FLAG, &opt_data, 0, 0, NULL, "print the values of the payloads too", NULL},
@@ -682,7 +684,9 @@ static int pass(source *s, ss_err *e)
         rc = begin(s, lines, e);
         begun = true;
         while (!rc && s->index < slice_to && (rc = source_next(s, &rec, e)) > 0)
-            rc = s->index > slice_from ? one(rec, s->h, s->index - 1, e) : SS_OK;
+            rc = s->index > slice_from && (s->index - 1 - slice_from) % (uint64_t)every == 0
+                     ? one(rec, s->h, s->index - 1, e)
+                     : SS_OK;
         if (s->index >= slice_to)
             break;
     }

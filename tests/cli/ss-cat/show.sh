@@ -66,3 +66,12 @@ rc=0
 (trap '' PIPE; yes "$g/every-type.sst" | head -n 2000 | xargs -x env sh -c 'ss-cat "$@"; echo $? >status' x 2>err | head -n 1 >/dev/null) || rc=$?
 [ "$(cat status)" = 141 ] || fail "status $(cat status) with the reader gone"
 [ ! -s err ] || fail "message with the reader gone: $(cat err)"
+
+# thinned out
+ss-cat --json "$g/every-type.sst" | sed 1d >all
+ss-cat --json --every=3 "$g/every-type.sst" | sed 1d >thin
+awk 'NR % 3 == 1' all >want
+same want thin
+ss-cat --json --slice=2:7 --every=2 "$g/every-type.sst" | sed 1d >thin
+sed -n '3p;5p;7p' all >want
+same want thin
