@@ -909,29 +909,33 @@ static void tend(int64_t now)
     }
 }
 
-/* Each connection one frame in turn, until nobody has one or there is no room. */
+static void to_the_end(conn *c)
+{
+    conn **p = &m.conn;
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    while (*p)
+        p = &(*p)->next;
+    *p = c;
+    c->next = NULL;
+}
+
+/* Each connection one frame in turn, until nobody has one or there is no room. Who has been served goes to the end
+ * of the line. */
 static void serve_all(void)
 {
     bool moved = true;
     for (int pass = 0; moved && pass < 64; pass++) {
+        conn *c = m.conn;
         moved = false;
-        for (conn *c = m.conn, *next; c; c = next) {
-            /* Another connection may go with this one, but only one that holds the same device: begin again
-             * then. */
-            int before = m.conns;
-            next = c->next;
-            moved |= serve_one(c);
-            if (m.conns != before)
-                break;
-        }
-        /* Who was first comes last. */
-        if (m.conn && m.conn->next) {
-            conn *c = m.conn, **p = &m.conn->next;
-            while (*p)
-                p = &(*p)->next;
-            m.conn = c->next;
-            c->next = NULL;
-            *p = c;
+        for (int left = m.conns, before = left; left && m.conns == before; left--) {
+            conn *next = c->next;
+            bool served = serve_one(c);
+            if (served && m.conns == before) /* else it has gone, or has sent another one away */
+                to_the_end(c);
+            moved |= served;
+            c = next;
         }
         if (window_full())
             write_forward();

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -31,15 +32,13 @@
 enum {
     LISTENERS = 16,
     RELAYS = 4096,
-    PAUSE_MS = 500, /* before the command is started again; doubles up to PAUSE_MAX_MS */
-    PAUSE_MAX_MS = 30000,
     STEADY_MS = 60000, /* who has run for so long begins with the first pause again */
     ENDING_MS = 30000  /* for a command whose streams have ended */
 };
 
 static const char *opt_model, *opt_labels, *opt_state, *opt_connect;
 static uint64_t opt_payload, opt_queue = 8 << 20;
-static double opt_rate, opt_drain = 10;
+static double opt_rate, opt_drain = 10, opt_retry = 0.5;
 static int opt_devices = 64;
 static bool opt_public;
 static const char *listen_at[LISTENERS];
@@ -70,6 +69,8 @@ static const tool_option options[] = {
     {"max-rate", 0, OPT_REAL, &opt_rate, 0, 1e6, "N", "records a second of one device; 0: any", NULL},
     {"drain", 0, OPT_REAL, &opt_drain, 0, 1e6, "SECONDS", "at the end, wait so long for the last answers",
      NULL},
+    {"retry", 0, OPT_REAL, &opt_retry, 0.01, 3600, "SECONDS",
+     "first pause before starting the command anew; doubles up to 60 times", NULL},
     {"public", 0, OPT_FLAG, &opt_public, 0, 0, NULL, "tcp: may be reached from other machines", NULL},
     {"connect", 0, OPT_STRING, &opt_connect, 0, 0, "ADDRESS",
      "join standard input and output to the server there, and nothing else", NULL},
@@ -104,7 +105,7 @@ static struct monitor {
     /* command */
     endpoint ep;
     int64_t began_ms, next_ms, kill_ms;
-    int pause_ms;
+    double pause; /* s */
     bool handed, ever;
     /* relays */
     struct {
@@ -115,7 +116,7 @@ static struct monitor {
     int relays, last_id;
     bool full_said, stopping;
     int64_t stop_ms;
-} s = {.mux_fd = -1, .ep = {.in = -1, .out = -1}, .pause_ms = PAUSE_MS};
+} s = {.mux_fd = -1, .ep = {.in = -1, .out = -1}};
 
 static int64_t now_ms(void)
 {
@@ -362,7 +363,7 @@ static void start_mux(void)
     int64_t now = now_ms();
     if (s.mux || now < s.mux_next_ms || s.stopping)
         return;
-    s.mux_next_ms = now + PAUSE_MS;
+    s.mux_next_ms = now + (int64_t)(opt_retry * 1e3);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair)) {
         tool_warn("cannot start the multiplexer: %s", strerror(errno));
         return;
@@ -403,10 +404,10 @@ static int start_command(ss_err *e)
 static void again_later(const char *why)
 {
     if (now_ms() - s.began_ms >= STEADY_MS)
-        s.pause_ms = PAUSE_MS;
-    s.next_ms = now_ms() + s.pause_ms;
-    tool_warn("%s: starting it again in %g s", why, s.pause_ms / 1e3);
-    s.pause_ms = 2 * s.pause_ms < PAUSE_MAX_MS ? 2 * s.pause_ms : PAUSE_MAX_MS;
+        s.pause = opt_retry;
+    s.next_ms = now_ms() + (int64_t)(s.pause * 1e3);
+    tool_warn("%s: starting it again in %g s", why, s.pause);
+    s.pause = fmin(2 * s.pause, 60 * opt_retry);
 }
 
 static void tell_end(char *to, size_t n, const char *who, int status)
@@ -549,7 +550,7 @@ static int turn(const sigset_t *open_mask, ss_err *e)
     p[n++] = (struct pollfd){s.mux_fd, POLLIN, 0};
     for (int i = 0; i < s.listeners && s.mux; i++)
         p[n++] = (struct pollfd){s.listener[i].fd, POLLIN, 0};
-    struct timespec ts = {0, 250000000};
+    struct timespec ts = {0, s.ep.pid && s.mux && !s.stopping ? 500000000 : 20000000};
     if (tool_stop && !s.stopping)
         begin_stop();
     if (ppoll(p, n, &ts, open_mask) < 0)
@@ -584,6 +585,7 @@ static int serve(ss_err *e)
     sigaddset(&mine, SIGCHLD);
     sigprocmask(SIG_BLOCK, &mine, &open_mask);
     s.pid = getpid();
+    s.pause = opt_retry;
     int rc = listen_all(e);
     while (!rc)
         rc = turn(&open_mask, e);
