@@ -1,5 +1,5 @@
-# A device that does not read its answers, and one that is stopped: the others go on; it loses gradients first, and
-# never an acknowledgement. A command that is slow holds up the devices evenly. --max-rate.
+# A device that does not read its answers: the others go on, it loses gradients first, and never an acknowledgement. A
+# command that is held up holds up the devices evenly. --max-rate.
 . "$SS_SRC/tests/cli/lib.sh"
 need python3
 : "${SS_TEST_PEER:?}"
@@ -11,7 +11,7 @@ data = features(1, 1, 24)
 n = len(records(data)) - 2
 at = records(data)
 # A device of our own, which says hello and sends, and does not read.
-def hello(device, epoch):
+def hello():
     # what ss-link says first: taken from it
     d = socket.socket(socket.AF_UNIX)
     if os.path.exists('tap'):
@@ -30,7 +30,7 @@ def hello(device, epoch):
     p.wait()
     return got
 c = dial()
-c.sendall(hello(1, 1))
+c.sendall(hello())
 c.settimeout(0.1)
 sent = at[0]
 while sent < at[-2]: # it is taken in although nobody reads the answers
