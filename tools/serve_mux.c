@@ -921,8 +921,8 @@ static void to_the_end(conn *c)
     c->next = NULL;
 }
 
-/* Each connection one frame in turn, until nobody has one or there is no room. Who has been served goes to the end
- * of the line. */
+/* Each connection one frame in turn, until nobody has one or there is no room. Who has been served goes to
+ * the end of the line. */
 static void serve_all(void)
 {
     bool moved = true;

@@ -70,7 +70,7 @@ static const tool_option options[] = {
     {"drain", 0, OPT_REAL, &opt_drain, 0, 1e6, "SECONDS", "at the end, wait so long for the last answers",
      NULL},
     {"retry", 0, OPT_REAL, &opt_retry, 0.01, 3600, "SECONDS",
-     "first pause before starting the command anew; doubles up to 60 times", NULL},
+     "first pause before the command is started anew; it doubles", NULL},
     {"public", 0, OPT_FLAG, &opt_public, 0, 0, NULL, "tcp: may be reached from other machines", NULL},
     {"connect", 0, OPT_STRING, &opt_connect, 0, 0, "ADDRESS",
      "join standard input and output to the server there, and nothing else", NULL},
