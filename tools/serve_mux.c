@@ -392,7 +392,8 @@ static void note_time(route *t, ss_record *ack)
 
 static void answer_comes(const ss_record *rec)
 {
-    bool all = (rec->type == SS_TYPE_MIXTURE || rec->type == SS_TYPE_DELTA) && !rec->device;
+    /* The memory is everybody's, whoever's window it was that made it due. */
+    bool all = rec->type == SS_TYPE_MIXTURE || (rec->type == SS_TYPE_DELTA && !rec->device);
     if (rec->type == SS_TYPE_KEEPALIVE)
         return;
     if (rec->type == SS_TYPE_RESULT)
