@@ -16,13 +16,14 @@
 #include "sys/state.h"
 
 enum {
-    WINDOW = 64 << 10, /* encoded bytes that wait for the command, or for a relay */
-    BATCH = 1 << 20,   /* bytes of answers taken before others are looked at again */
-    ROUTES = 256,      /* (device, epoch) of one connection */
-    DEVICES = 1024,    /* with a folder in the state directory */
-    ARRIVALS = 64,     /* remembered of a route, to say how long an acknowledged record was here */
-    STATE_MS = 1000,   /* between two writes of a device's folder */
-    FINISH_MS = 5000   /* for a connection to take its last answers */
+    WINDOW = 64 << 10,   /* encoded bytes that wait for a relay */
+    FORWARD = 128 << 10, /* for the command */
+    BATCH = 1 << 20,     /* bytes of answers taken before others are looked at again */
+    ROUTES = 256,        /* (device, epoch) of one connection */
+    DEVICES = 1024,      /* with a folder in the state directory */
+    ARRIVALS = 64,       /* remembered of a route, to say how long an acknowledged record was here */
+    STATE_MS = 1000,     /* between two writes of a device's folder */
+    FINISH_MS = 5000     /* for a connection to take its last answers */
 };
 
 /* An answer that may wait for several connections. */
@@ -704,7 +705,7 @@ static bool window_full(void)
     if (!m.w || m.end_put)
         return true;
     ss_writer_pending(m.w, &n);
-    return n >= WINDOW;
+    return n >= FORWARD;
 }
 
 /* One frame of this connection: true when it has moved. */

@@ -393,6 +393,7 @@ static int start_command(ss_err *e)
     s.kill_ms = INT64_MAX;
     if (rc)
         return rc;
+    fcntl(s.ep.out, F_SETPIPE_SZ, 256 << 10); /* fewer turns; where the system allows */
     int pass[2] = {s.ep.out, s.ep.in};
     if (serve_send(s.mux_fd, (serve_message){SERVE_COMMAND, 0}, pass, 2))
         s.kill_ms = now + ENDING_MS;
