@@ -8,7 +8,9 @@
 #   --out DIR         where cells, models and logs go (default build/experiment)
 #   --methods LIST    with commas, of those below (default: all)
 #   --add NAME=SPEC   one more method: options of ss-train; 'shuffle' in front of them draws clips in random order,
-#                     'init:OPTION' goes to ss-model init, 'loop:N' overrides --loop
+#                     'init:OPTION' goes to ss-model init, 'loop:N' overrides --loop; 'share:I' takes only the classes
+#                     of device I of three, 'thin:N' only every N-th window; 'devices' sends what each of the three
+#                     hears through ss-link and ss-serve to one refiner, whose options the others are then
 #   --folds LIST      folds to test (default: all of the manifest)
 #   --seeds LIST      (default 1)
 #   --loop N          how often a learner hears the sound (default 6)
@@ -34,10 +36,19 @@ spec() {
     sorted) echo '--learner=cached' ;; # the same, clips in the order of the manifest, class by class
     # A ring that holds a whole pass (here of up to 4096 windows): what a server does, with as many views a window.
     server) echo 'shuffle --learner=cached --batch=128 --every=16 --replay=4096' ;;
+    # Three devices that hear different classes: each by itself, and all of them through one refiner.
+    share-1 | share-2 | share-3) echo "shuffle share:${1#share-}" ;;
+    refine) echo 'devices shuffle' ;;
+    refine-task) echo 'devices shuffle --sw=0 --laplacian=0' ;;
+    refine-sw) echo 'devices shuffle --laplacian=0' ;;
+    refine-laplacian) echo 'devices shuffle --sw=0' ;;
+    refine-thin) echo 'devices shuffle thin:4' ;;
+    refine-task-thin) echo 'devices shuffle thin:4 --sw=0 --laplacian=0' ;;
     *) added "$1" ;;
     esac
 }
 all_methods=logmel,logmel-delta,random,batch,virtual,replay,both,batch-virtual,cached,sorted,server
+# not among them, since they take long: share-1,share-2,share-3,refine,refine-task,refine-sw,refine-laplacian,refine-thin
 
 added() {
     printf '%s\n' "$SS_EXP_ADDED" | awk -v name="$1" '
@@ -47,6 +58,59 @@ added() {
 
 complain() {
     printf 'experiment: %s\n' "$*" >&2
+}
+
+# Manifest of the classes that device I of three hears; names of files become whole ones.
+share() {
+    awk -F, -v OFS=, -v device="$1" -v folder="$(dirname "$SS_EXP_MANIFEST")" '
+        NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; print; next }
+        !($column["label"] in class) { class[$column["label"]] = n++ }
+        class[$column["label"]] % 3 == device - 1 {
+            if ($column["file"] !~ "^/") $column["file"] = folder "/" $column["file"]
+            print
+        }' "$SS_EXP_MANIFEST"
+}
+
+# hear MANIFEST: windows, as they are learnt from.
+hear() {
+    # shellcheck disable=SC2086
+    { ss-capture --manifest="$1" --where="fold!=$fold" --loop="$loop" $shuffle $2 --seed="$seed" || echo capture >&3; } |
+        { ss-featurize || echo featurize >&3; } | { ss-cat --stream --every="$thin" || echo cat >&3; }
+}
+
+learn_alone() {
+    manifest=$SS_EXP_MANIFEST
+    if [ -n "$share" ]; then
+        manifest=$name.csv
+        share "$share" >"$manifest"
+    fi
+    # shellcheck disable=SC2086
+    hear "$manifest" '' | { ss-train -m "$name.safetensors" --seed="$seed" --log="$name.log" $train || echo train >&3; }
+}
+
+learn_together() {
+    rm -rf "$name.d"
+    mkdir -p "$name.d"
+    # shellcheck disable=SC2086
+    ss-serve --listen "unix:$name.d/socket" -- ss-train --refine -m "$name.safetensors" --checkpoint="$name.d/state" \
+        --seed="$seed" --log="$name.log" $train &
+    server=$!
+    i=0
+    until [ -S "$name.d/socket" ] || [ $i -ge 100 ]; do
+        i=$((i + 1))
+        sleep 0.1
+    done
+    devices=''
+    for i in 1 2 3; do
+        share $i >"$name.d/$i.csv"
+        { hear "$name.d/$i.csv" "--device=$i" | { ss-link --drop=none --drain=600 "unix:$name.d/socket" || echo link >&3; }; } &
+        devices="$devices $!"
+    done
+    # shellcheck disable=SC2086
+    wait $devices
+    kill "$server"
+    wait "$server" || echo serve >&3
+    rm -rf "$name.d"
 }
 
 # cell METHOD SEED FOLD: all of it, or nothing.
@@ -66,12 +130,15 @@ cell() {
         return 1
     fi
     began=$(date +%s)
-    embeddings=$name.sst judge='' init='' loop=$SS_EXP_LOOP shuffle='' train=''
+    embeddings=$name.sst judge='' init='' loop=$SS_EXP_LOOP shuffle='' train='' where=alone share='' thin=1
     for o in $options; do
         case $o in
         shuffle) shuffle=--shuffle ;;
         init:*) init="$init ${o#init:}" ;;
         loop:*) loop=${o#loop:} ;;
+        share:*) share=${o#share:} ;;
+        thin:*) thin=${o#thin:} ;;
+        devices) where=together ;;
         *) train="$train $o" ;;
         esac
     done
@@ -84,12 +151,7 @@ cell() {
         if [ "$method" != random ]; then
             rm -f "$name.log"
             # The exit statuses of the whole pipe: a learner that heard half of the sound is none.
-            # shellcheck disable=SC2086
-            { { { ss-capture --manifest="$SS_EXP_MANIFEST" --where="fold!=$fold" --loop="$loop" $shuffle \
-                --seed="$seed" || echo capture >&3; } |
-                { ss-featurize || echo featurize >&3; } |
-                { ss-train -m "$name.safetensors" --seed="$seed" --log="$name.log" $train || echo train >&3; }; } \
-                >/dev/null; } 3>"$name.failed"
+            { learn_"$where" >/dev/null; } 3>"$name.failed"
             if [ -s "$name.failed" ]; then
                 complain "$method, seed $seed, fold $fold: failed: $(tr '\n' ' ' <"$name.failed")"
                 return 1
