@@ -435,12 +435,11 @@ static int put_mixture(ss_err *e)
     int every = t.set->mixture_every;
     if (!every || !t.live || t.windows % (uint64_t)every)
         return SS_OK;
-    const ss_mixture *mix = ss_refiner_mixture(t.refiner);
-    size_t n = ss_mixture_packed_size(mix);
-    void *bytes = ss_alloc(n, 1);
-    if (!bytes)
-        return ss_err_set(e, SS_ENOMEM, "mixture: out of memory");
-    ss_mixture_pack(mix, bytes);
+    char *bytes = NULL;
+    size_t n;
+    int rc = ss_mixture_store(ss_refiner_mixture(t.refiner), &bytes, &n, e);
+    if (rc < 0)
+        return rc;
     ss_record rec = {.type = SS_TYPE_MIXTURE,
                      .dtype = SS_DTYPE_U8,
                      .rank = 1,
@@ -449,7 +448,7 @@ static int put_mixture(ss_err *e)
                      .data = bytes};
     ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
     ss_attr_set_uint(&rec.attrs, SS_ATTR_COUNT, t.windows);
-    int rc = put(&rec, e);
+    rc = put(&rec, e);
     ss_free(bytes);
     return rc;
 }

@@ -385,15 +385,7 @@ int ss_learner_take_mixture(ss_learner *l, const void *bytes, size_t size, ss_er
 
 int ss_learner_store_mixture(ss_learner *l, ss_err *e)
 {
-    size_t n = ss_mixture_packed_size(l->mixture);
-    char *p = ss_alloc(n, 1);
-    if (!p)
-        return ss_err_set(e, SS_ENOMEM, "mixture: out of memory");
-    ss_mixture_pack(l->mixture, p);
-    ss_free(l->model->mixture);
-    l->model->mixture = p;
-    l->model->mixture_size = n;
-    return SS_OK;
+    return ss_mixture_store(l->mixture, &l->model->mixture, &l->model->mixture_size, e);
 }
 
 const ss_mixture *ss_learner_mixture(const ss_learner *l)

@@ -686,15 +686,7 @@ void ss_refiner_gradient(const ss_refiner *r, int i, ss_refiner_item *w)
 
 int ss_refiner_store_mixture(ss_refiner *r, ss_err *e)
 {
-    size_t n = ss_mixture_packed_size(r->mixture);
-    char *p = ss_alloc(n, 1);
-    if (!p)
-        return ss_err_set(e, SS_ENOMEM, "mixture: out of memory");
-    ss_mixture_pack(r->mixture, p);
-    ss_free(r->model->mixture);
-    r->model->mixture = p;
-    r->model->mixture_size = n;
-    return SS_OK;
+    return ss_mixture_store(r->mixture, &r->model->mixture, &r->model->mixture_size, e);
 }
 
 const ss_mixture *ss_refiner_mixture(const ss_refiner *r)

@@ -648,6 +648,19 @@ void ss_mixture_pack(const ss_mixture *m, void *out)
     put(p, ss_crc32c(0, out, (size_t)(p - (uint8_t *)out)), 4);
 }
 
+int ss_mixture_store(const ss_mixture *m, char **bytes, size_t *size, ss_err *e)
+{
+    size_t n = ss_mixture_packed_size(m);
+    char *p = ss_alloc(n, 1);
+    if (!p)
+        return ss_err_set(e, SS_ENOMEM, "mixture: out of memory");
+    ss_mixture_pack(m, p);
+    ss_free(*bytes);
+    *bytes = p;
+    *size = n;
+    return SS_OK;
+}
+
 /* What update keeps true of every number; a state that breaks it was not made by it. */
 static int check(const ss_mixture *m, ss_err *e)
 {

@@ -80,7 +80,8 @@ float ss_mixture_neighbours(const ss_mixture *m, int own, float *weight);
 
 /**
  * out [n][dim]: virtual negatives for an anchor of component own (0..used-1), in antithetic pairs (see
- * ss_mix_draw in kernels/kernels.h). Takes a number of draws from r that depends on n and dim alone. Returns n, or SS_ERANGE (no such component, or no other one is live).
+ * ss_mix_draw in kernels/kernels.h). Takes a number of draws from r that depends on n and dim alone. Returns
+ * n, or SS_ERANGE (no such component, or no other one is live).
  */
 int ss_mixture_draw(ss_mixture *m, int own, ss_rng *r, int n, float *out);
 
@@ -91,6 +92,9 @@ int ss_mixture_draw(ss_mixture *m, int own, ss_rng *r, int n, float *out);
  */
 size_t ss_mixture_packed_size(const ss_mixture *m);
 void ss_mixture_pack(const ss_mixture *m, void *out);
+/** The same into memory of its own, in the place of *bytes, which is released (ss_free). SS_ENOMEM: that
+ * stays. */
+int ss_mixture_store(const ss_mixture *m, char **bytes, size_t *size, ss_err *e);
 int ss_mixture_unpack(ss_mixture **m, const void *bytes, size_t size, ss_err *e);
 
 /**
