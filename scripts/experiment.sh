@@ -92,7 +92,7 @@ learn_together() {
     rm -rf "$name.d"
     mkdir -p "$name.d"
     # shellcheck disable=SC2086
-    ss-serve --listen "unix:$name.d/socket" -- ss-train --refine -m "$name.safetensors" --checkpoint="$name.d/state" \
+    ss-serve --listen "unix:$name.d/socket" -- ss-train --refine -m "$name.safetensors" --checkpoint="$name.d/state" --journal="$name.d/journal" \
         --seed="$seed" --log="$name.log" $train &
     server=$!
     i=0

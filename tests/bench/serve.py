@@ -18,7 +18,7 @@ if sys.argv[1:2] == ['--sink']:
 
 seconds = float(sys.argv[1].split('=')[1]) if len(sys.argv) > 1 else 3
 if 'SS_BINDIR' in os.environ:
-    os.environ['PATH'] = os.environ['SS_BINDIR'] + ':' + os.environ['PATH']
+    os.environ['PATH'] = os.path.abspath(os.environ['SS_BINDIR']) + ':' + os.environ['PATH']
 me = os.path.abspath(__file__)
 os.chdir(tempfile.mkdtemp(prefix='ss-bench.'))
 
