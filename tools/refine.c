@@ -60,6 +60,7 @@ static struct refine {
     source source[SOURCES];
     int nsource;
     uint64_t place, kept; /* next index in the journal that is to be learnt from; from where it is kept */
+    uint64_t late;        /* embeddings that were too far behind to be learnt from */
     uint64_t windows, over, skipped, held_back, unsaved;
     bool stepped, reader_gone, nonfinite_said, journal_broken, wanting;
     int waiting; /* records appended and not synced */
@@ -401,8 +402,9 @@ static int put_result(const ss_record *of, const ss_mixture_score *score, int64_
                      .seq = of->seq,
                      .time_ns = of->time_ns,
                      .attrs = of->attrs};
-    static const int drop[] = {SS_ATTR_CODEC, SS_ATTR_LABEL, SS_ATTR_CLIP,   SS_ATTR_FOLD,
-                               SS_ATTR_SCALE, SS_ATTR_HOLD,  SS_ATTR_ENERGY, SS_ATTR_RESOLUTION};
+    static const int drop[] = {SS_ATTR_CODEC,        SS_ATTR_LABEL,     SS_ATTR_CLIP,   SS_ATTR_FOLD,
+                               SS_ATTR_SCALE,        SS_ATTR_HOLD,      SS_ATTR_ENERGY, SS_ATTR_RESOLUTION,
+                               SS_ATTR_VERSION_FROM, SS_ATTR_VERSION_TO};
     for (size_t i = 0; i < sizeof drop / sizeof *drop; i++)
         ss_attr_clear(&rec.attrs, drop[i]);
     ss_attr_clear(&rec.attrs, SS_ATTR_LOSS); /* the device's own */
@@ -602,6 +604,14 @@ static int32_t label_of(const ss_record *rec)
     return t.set->labels && i < t.nlabels ? t.label_id[i] : -1;
 }
 
+/* Versions by which the device's weights were behind those given out when the record came. */
+static uint64_t behind(const ss_record *rec)
+{
+    uint64_t here = ss_attr_uint(&rec->attrs, SS_ATTR_VERSION_TO, 0),
+             there = ss_attr_uint(&rec->attrs, SS_ATTR_VERSION_FROM, here);
+    return there < here ? here - there : 0;
+}
+
 /* A data record whose values are in t.in, new to its source. */
 static int learn(ss_record *rec, int cut, int64_t begun, ss_err *e)
 {
@@ -615,7 +625,9 @@ static int learn(ss_record *rec, int cut, int64_t begun, ss_err *e)
                             .x = t.in};
     ss_mixture_score score;
     ss_err why;
-    int rc = ss_refiner_window(t.refiner, &item, t.z, &score, &why);
+    bool late = cut == SS_CUT_EMBEDDING && behind(rec) > (uint64_t)t.set->lag;
+    int rc = (late ? ss_refiner_rate : ss_refiner_window)(t.refiner, &item, t.z, &score, &why);
+    t.late += late && rc >= 0;
     if (rc < 0) { /* of no use, but it has come */
         if (!t.nonfinite_said)
             tool_warn("device %" PRIu32 ": %s: passed over", rec->device, why.text);
@@ -636,12 +648,11 @@ static int learn(ss_record *rec, int cut, int64_t begun, ss_err *e)
     if (ss_refiner_due(t.refiner)) {
         /* A step takes as long as many windows, so what is ready goes first. It is taken also when the reader
          * has gone: what is saved then is the state after a window that is done with. */
-        ss_err late;
         if (t.live && !rc)
             rc = commit(e);
         if (t.live && !rc)
             rc = ss_writer_flush(t.w, e);
-        int failed = step(rc ? &late : e);
+        int failed = step(rc ? &why : e);
         rc = rc ? rc : failed;
         rc = rc ? rc : put_delta(e);
     }
@@ -671,8 +682,12 @@ static int hear(const ss_record *in, ss_err *e)
         rc = unpack(&rec, &cut, e);
     if (rc < 0)
         return rc;
-    if (t.live)
-        append(in);
+    if (t.live) { /* the journal has to know what the record was held against */
+        ss_attr_clear(&rec.attrs, SS_ATTR_VERSION_TO);
+        if (t.share)
+            ss_attr_set_uint(&rec.attrs, SS_ATTR_VERSION_TO, t.m->synchronised);
+        append(&rec);
+    }
     s->seq = last;
     return rec.type == SS_TYPE_DATA ? learn(&rec, cut, begun, e) : SS_OK;
 }
@@ -992,6 +1007,8 @@ static int finish(int rc, ss_err *e)
     }
     if (t.over)
         tool_info("%" PRIu64 " windows that had been learnt from before were passed over", t.over);
+    if (t.late)
+        tool_info("%" PRIu64 " embeddings of weights that were too old were not learnt from", t.late);
     if (t.held_back)
         tool_info("%" PRIu64 " gradients were held back, for want of budget", t.held_back);
     if (t.log && (ferror(t.log) | fclose(t.log)))

@@ -20,6 +20,7 @@ typedef struct refine_settings {
     int sync_every;       /* windows from weight delta to weight delta; 0 = none; they need a checkpoint */
     uint64_t sync_budget; /* bytes an hour of them; 0 = any */
     int sync_levels;      /* of a delta */
+    int lag;              /* versions by which an embedding may be behind and be learnt from */
     int mixture_every;    /* windows from mixture to mixture; 0 = none */
     int save_windows;     /* from save to save; 0 = by seconds alone */
     double save_seconds;  /* 0 = never */

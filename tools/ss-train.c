@@ -33,7 +33,8 @@ static double temperature, rate, clip, gain, mix, noise, budget = 1, save_second
 static ss_learner_config config;
 /* refining */
 static const char *gradients = "off";
-static refine_settings refine = {.mixture_every = 100, .sync_every = 1000, .sync_levels = 7, .labels = true};
+static refine_settings refine = {
+    .mixture_every = 100, .sync_every = 1000, .sync_levels = 7, .lag = 4, .labels = true};
 static uint64_t ring_memory = 256 << 20;
 static double sw, laplacian;
 
@@ -95,6 +96,8 @@ static const tool_option options[] = {
     {"sync-budget", 0, OPT_SIZE, &refine.sync_budget, 0, 0, "SIZE", "refine: bytes an hour of them; 0: any",
      NULL},
     {"sync-levels", 0, OPT_INT, &refine.sync_levels, 1, 127, "N", "refine: magnitudes they tell apart", NULL},
+    {"lag", 0, OPT_INT, &refine.lag, 0, 1 << 30, "N",
+     "refine: versions of the weights that an embedding may be behind", NULL},
     {"embeddings", 0, OPT_STRING, &refine.embeddings, 0, 0, "FILE", "refine: write finished ones there",
      NULL},
     {"labels", 0, OPT_FLAG, &refine.labels, 0, 0, NULL, "refine: learn from labels, where there are some",
@@ -411,6 +414,8 @@ static int put_values(ss_record *rec, int cut, uint64_t generation, int64_t begu
     runner_pack(&t.m->config, rec, cut, t.dtype, t.out, t.packed);
     ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)cut);
     ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, generation);
+    if (t.state) /* who finishes it has to know how old the weights are */
+        ss_attr_set_uint(&rec->attrs, SS_ATTR_VERSION_FROM, t.m->synchronised);
     ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
     return ss_writer_put(t.w, rec, e);
 }

@@ -82,3 +82,16 @@ cp waiting.sst N/incoming/delta.99.sst
 status 0 ss-train --state=N --start=100000 -m m.safetensors f.sst
 matches err "begins at version $v, what is here is 0: those between are waited for"
 test -e N/incoming/delta.99.sst || fail "a later delta is gone"
+
+# Embeddings of weights that are too old are finished and rated, and not learnt from; the journal remembers which.
+echo 0 >L/version
+rm -rf server.state* journal S L
+for d in edge server; do cp m.safetensors $d.safetensors; done
+ss-capture synth:3 --duration=50 --epoch=8 | ss-featurize >f.sst
+ss-encode --until=3 -m m.safetensors f.sst >cut.sst
+server S
+ss-capture synth:3 --duration=20 --epoch=9 | ss-featurize | ss-train --state=O --start=100000 -m edge.safetensors >cut.sst
+status 0 server O -v --lag=1
+n=$(ss-cat --count cut.sst)
+matches err "$n embeddings of weights that were too old were not learnt from"
+test "$(cat O/apply.results)" = "$n" || fail "$(cat O/apply.results) results for $n embeddings"
