@@ -216,6 +216,22 @@ void serve_confine(const char *dir, bool descriptors)
 
 /* ---- listening ---- */
 
+/* Does somebody listen there? A process that a killed one of ours had just forked may, for some moments. */
+static int try_connect(const struct sockaddr_un *at)
+{
+    int rc = 0;
+    for (int i = 0; i < 40; i++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        rc = fd < 0 || connect(fd, (const struct sockaddr *)at, sizeof *at) ? errno : 0;
+        if (fd >= 0)
+            close(fd);
+        if (rc && rc != EAGAIN)
+            break;
+        ss_clock_sleep_until(ss_clock_mono_ns() + 50000000);
+    }
+    return rc;
+}
+
 /* A socket file that somebody listens on stays; one that nobody does is replaced. */
 static int may_replace(const char *path, const struct sockaddr_un *at, ss_err *e)
 {
@@ -224,13 +240,10 @@ static int may_replace(const char *path, const struct sockaddr_un *at, ss_err *e
         return errno == ENOENT ? SS_OK : ss_err_errno(e, "cannot look at '%s'", path);
     if (!S_ISSOCK(st.st_mode))
         return ss_err_set(e, SS_EIO, "'%s' exists and is no socket", path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int rc = fd < 0 ? -1 : connect(fd, (const struct sockaddr *)at, sizeof *at), why = errno;
-    if (fd >= 0)
-        close(fd);
-    if (rc && (why == ECONNREFUSED || why == ENOENT))
+    int why = try_connect(at);
+    if (why == ECONNREFUSED || why == ENOENT)
         return SS_OK;
-    if (!rc || why == EAGAIN)
+    if (!why || why == EAGAIN)
         return ss_err_set(e, SS_EIO, "somebody listens on '%s' already", path);
     errno = why;
     return ss_err_errno(e, "cannot use '%s'", path);

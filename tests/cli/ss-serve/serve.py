@@ -1,5 +1,5 @@
 # What the tests of ss-serve have in common.
-import glob, os, re, signal, socket, struct, subprocess, sys, time
+import atexit, glob, os, re, signal, socket, struct, subprocess, sys, time
 peer = os.environ['SS_TEST_PEER']
 
 def until(what, why='nothing happened', seconds=60):
@@ -31,13 +31,14 @@ class Server:
         self.log = open('log', 'a')
         self.p = subprocess.Popen(['ss-serve', '-v', '--listen=' + listen, *options, '--', *(command or [peer, 'j'])],
                                   stderr=self.log, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        atexit.register(self.p.kill) # after a failure
         if listen == 'unix:sock':
             until(self.listens, said)
     def listens(self):
         assert self.p.poll() is None, said()
         try:
             dial().close()
-            return True
+            return self.p.poll() is None
         except OSError:
             return False
     def children(self, name):
@@ -66,6 +67,7 @@ def link(data, *options, **more):
     """ss-link, which has been given `data` and has been told of the end."""
     p = subprocess.Popen(['ss-link', '--retry=0.05', '--drain=60', *options, 'unix:sock'], stdin=subprocess.PIPE,
                          stdout=more.get('stdout', subprocess.DEVNULL), stderr=open('link.log', 'a'))
+    atexit.register(p.kill)
     if data is not None:
         p.stdin.write(data)
         p.stdin.close()
