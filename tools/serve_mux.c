@@ -636,6 +636,19 @@ static bool forward(conn *c, const ss_record *rec)
     return !rc;
 }
 
+/* A device that has sent nothing yet asks for a sign of life. */
+static bool answer_nobody(conn *c)
+{
+    ss_err e;
+    size_t n;
+    ss_record none = {.type = SS_TYPE_RESUME};
+    ss_attr_set_uint(&none.attrs, SS_ATTR_COUNT, 0);
+    ss_writer_pending(c->w, &n);
+    if (!c->end_put && n < WINDOW && ss_writer_put(c->w, &none, &e))
+        die(e.text);
+    return true;
+}
+
 static bool take_record(conn *c)
 {
     ss_record rec = c->f.u.rec;
@@ -646,8 +659,8 @@ static bool take_record(conn *c)
         return false;
     }
     if (rec.type == SS_TYPE_KEEPALIVE) {
-        if (!rec.epoch) /* nobody in particular */
-            return true;
+        if (!rec.epoch && !rec.device) /* nobody in particular */
+            return answer_nobody(c);
         if (!hello(c, &rec))
             return false;
         c->owed++;
