@@ -76,6 +76,12 @@ a, b = dial(), dial()
 until(lambda: len(s.children('ss-serve-relay')) == 2, said)
 closes(dial())
 assert len(s.children('ss-serve-relay')) == 2
+# Those who read what comes have given up their rights (under a sanitizer, or an old kernel, it is told).
+for pid in s.children('ss-serve-relay') + s.children('ss-serve-mux'):
+    status = until(lambda: open('/proc/%d/status' % pid).read())
+    until(lambda: re.search(r'NoNewPrivs:\s+1', open('/proc/%d/status' % pid).read()), status)
+    until(lambda: re.search(r'Seccomp:\s+2', open('/proc/%d/status' % pid).read()) or 'not confined' in said(), status)
+    assert not [f for f in os.listdir('/proc/%d/fd' % pid) if int(f) > 2 + (5 if pid in s.children('ss-serve-mux') else 2)]
 assert 'more than 2 connections' in said()[start:]
 a.close()
 until(lambda: len(s.children('ss-serve-relay')) == 1, said)
