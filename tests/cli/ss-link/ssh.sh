@@ -8,11 +8,11 @@ ss-capture synth:1 --duration=20 --epoch=7 >p.sst
 cat >cut.py <<'P'
 import os, signal, subprocess, sys, time
 data = open('p.sst', 'rb').read()
-p = subprocess.Popen(['ss-link', '--state=S', '--spool=spool', '--retry=0.1', '--keepalive=1', '--', 'ssh', '-F', 'config',
+p = subprocess.Popen(['ss-link', '--state=S', '--spool=spool', '--retry=0.1', '--keepalive=10', '--', 'ssh', '-F', 'config',
                       'there', "cd '%s' && echo $$ >pid && exec '%s' j" % (os.getcwd(), os.environ['SS_TEST_PEER'])],
                      stdin=subprocess.PIPE, stdout=open('back', 'wb'), stderr=open('said', 'w'))
 def until(what):
-    for _ in range(3000):
+    for _ in range(12000):
         if what():
             return
         assert p.poll() is None, (p.returncode, open('said').read())
