@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "failalloc.h"
 #include "kernels/kernels.h"
+#include "learn/lower.h"
 #include "learn/refiner.h"
-#include "nn/backprop.h"
 #include "nn/net.h"
 #include "unit.h"
 
@@ -239,7 +239,7 @@ END_TEST
 START_TEST(split_learning_is_whole_learning)
 {
     enum { EVERY = 4, STEPS = 3 };
-    static float x[EVERY * MELS * FRAMES], y[EVERY * MOST], back[EVERY * MOST];
+    static float x[EVERY * MELS * FRAMES], y[MOST];
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++)
         for (int cut = SS_CUT_BLOCK0; cut < SS_CUT_EMBEDDING; cut += 2) {
             ss_model *whole = make_model((ss_norm)norm), *server = make_model((ss_norm)norm);
@@ -251,14 +251,15 @@ START_TEST(split_learning_is_whole_learning)
             ss_refiner *one = make_refiner(&c, whole, NULL);
             c.gradients = true;
             ss_refiner *two = make_refiner(&c, server, NULL);
-            ss_backprop *lower;
-            ck_assert_int_eq(ss_backprop_open_between(&lower, device, NULL, SS_CUT_INPUT, cut, EVERY, NULL),
-                             SS_OK);
-            size_t n = device->ntrainable;
-            float *grad = ss_alloc(n, sizeof *grad), *moment = ss_zalloc(n, sizeof *moment);
-            uint32_t d[3];
-            ss_model_cut_shape(&device->config, cut, d);
-            size_t volume = (size_t)d[0] * d[1] * d[2];
+            ss_lower_config lc;
+            ss_lower *lower;
+            ss_err e;
+            ss_lower_config_default(&lc);
+            lc.until = cut;
+            lc.kept = EVERY;
+            lc.micro_batch = EVERY;
+            lc.optimiser = c.optimiser;
+            ck_assert_msg(ss_lower_create(&lower, &lc, device, NULL, &e) == SS_OK, "%s", e.text);
             for (uint64_t step = 0; step < STEPS; step++) {
                 for (uint64_t i = 0; i < EVERY; i++) {
                     uint64_t w = step * EVERY + i;
@@ -267,7 +268,8 @@ START_TEST(split_learning_is_whole_learning)
                     ck_assert_int_eq(ss_refiner_window(one, &item, NULL, NULL, NULL), SS_OK);
                     item.cut = cut;
                     item.x = y;
-                    ss_backprop_forward(lower, 1, x + i * MELS * FRAMES, y, 0);
+                    ss_lower_item sent = {3, 7, w, cut, x + i * MELS * FRAMES};
+                    ck_assert_int_eq(ss_lower_window(lower, &sent, y, &e), SS_OK);
                     ck_assert_int_eq(ss_refiner_window(two, &item, NULL, NULL, NULL), SS_OK);
                 }
                 ck_assert_int_eq(ss_refiner_step(one), 1);
@@ -279,16 +281,10 @@ START_TEST(split_learning_is_whole_learning)
                     ss_refiner_gradient(two, i, &g);
                     ck_assert_uint_eq(g.seq, step * EVERY + (uint64_t)i);
                     ck_assert_int_eq(g.cut, cut);
-                    memcpy(back + (size_t)i * volume, g.x, volume * sizeof *back);
+                    ss_lower_item back = {g.device, g.epoch, g.seq, g.cut, g.x};
+                    ck_assert_int_eq(ss_lower_gradient(lower, &back, &e), 1);
                 }
-                ss_optimiser_report rep;
-                memset(grad, 0, n * sizeof *grad);
-                ss_backprop_forward(lower, EVERY, x, y, 1);
-                ss_backprop_backward(lower, back, grad, NULL);
-                ck_assert(ss_optimiser_step(&c.optimiser, NULL, step + 1, n, device->value, grad, moment,
-                                            NULL, &rep));
-                ss_backprop_weights_changed(lower);
-                ss_backprop_update_statistics(lower, 0.1f);
+                ck_assert_int_eq(ss_lower_step(lower), 1);
             }
             int moved[2] = {0};
             ss_model *fresh = make_model((ss_norm)norm);
@@ -307,9 +303,7 @@ START_TEST(split_learning_is_whole_learning)
             ck_assert(moved[0] > 0 && moved[1] > 0);
             ss_refiner_free(one);
             ss_refiner_free(two);
-            ss_backprop_close(&lower);
-            ss_free(grad);
-            ss_free(moment);
+            ss_lower_free(lower);
             ss_model_free(whole);
             ss_model_free(server);
             ss_model_free(device);
