@@ -479,6 +479,11 @@ int tool_reader_fd(void)
     return input_fd < 0 ? 0 : input_fd;
 }
 
+int tool_writer_fd(void)
+{
+    return output_fd;
+}
+
 static int open_output(ss_err *e)
 {
     if (!tool_set.output || !strcmp(tool_set.output, "-")) {

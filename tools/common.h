@@ -105,6 +105,8 @@ int tool_fail(const ss_err *e);
 int tool_reader(ss_reader **r, const char *path, const char *kinds, const ss_header **h, ss_err *e);
 /* Its descriptor, for who polls it. */
 int tool_reader_fd(void);
+/* That of the writer. */
+int tool_writer_fd(void);
 /* Add this program to the provenance of a header, unless --no-provenance. */
 int tool_add_provenance(ss_header *h, ss_err *e);
 /* Open the output stream: tool_set.output (a temporary name, renamed by tool_writer_finish) or standard

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "io/atomic.h"
 #include "io/json.h"
 #include "learn/learner.h"
+#include "learn/lower.h"
 #include "learn/sync.h"
 #include "nn/net.h"
 #include "owner.h"
@@ -23,7 +25,13 @@
 #include "sys/incoming.h"
 #include "sys/state.h"
 
-enum { SOURCES = 64, FIELDS = 6, NUMBERS = 6, COUNT_SAVE = 1024 };
+enum {
+    SOURCES = 64,
+    FIELDS = 7,
+    NUMBERS = 6,
+    COUNT_SAVE = 1024,
+    LOOK_MS = 5 /* between looks for gradients that are waited for */
+};
 
 static const char *model_path, *checkpoint_path, *log_path, *state_path, *until, *kind = "cached";
 static const char *negatives = "none", *optimiser = "adam", *dtype = "f32";
@@ -31,8 +39,11 @@ static bool in_batch = true, by_count, refining;
 static int batch, every, save_windows;
 static double temperature, rate, clip, gain, mix, noise, budget = 1, save_seconds = 60;
 static ss_learner_config config;
-/* refining */
 static const char *gradients = "off";
+static bool applying; /* gradients that came back */
+static int wait_gradients;
+static double wait_seconds = 60;
+/* refining */
 static refine_settings refine = {
     .mixture_every = 100, .sync_every = 1000, .sync_levels = 7, .lag = 4, .labels = true};
 static uint64_t ring_memory = 256 << 20;
@@ -82,11 +93,14 @@ static const tool_option options[] = {
     {"sync-by-count", 0, OPT_FLAG, &by_count, 0, 0, NULL, "no clock decides: save every 1024 windows", NULL},
     {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR",
      "state directory: tells how learning goes, takes what a server sent", NULL},
+    {"gradients", 0, OPT_CHOICE, &gradients, 0, 0, "off|apply|i8|f16|f32",
+     "at cuts: those that came back move the blocks before; refine: go back", NULL},
+    {"wait-gradients", 0, OPT_INT, &wait_gradients, 0, 1 << 16, "N",
+     "apply: after N cut windows wait for theirs; 0: never", NULL},
+    {"wait-seconds", 0, OPT_REAL, &wait_seconds, 0, 1e6, "S", "apply: for so long at most", NULL},
     {"log", 0, OPT_STRING, &log_path, 0, 0, "FILE", "a line of JSON for every step, appended", NULL},
     {"journal", 0, OPT_STRING, &refine.journal, 0, 0, "DIR",
      "refine: what is not saved yet; acknowledged when it is there", NULL},
-    {"gradients", 0, OPT_CHOICE, &gradients, 0, 0, "off|i8|f16|f32", "refine: those at the cuts go back",
-     NULL},
     {"gradient-budget", 0, OPT_SIZE, &refine.gradient_budget, 0, 0, "SIZE",
      "refine: bytes a second of them; 0: any", NULL},
     {"mixture-every", 0, OPT_INT, &refine.mixture_every, 0, 1 << 30, "N",
@@ -117,9 +131,9 @@ static const tool_program program = {
     TAKES_OUTPUT | TAKES_THREADS | TAKES_SEED | TAKES_PROGRESS | TAKES_STREAM, options};
 
 /* Who has been heard, and up to where: what comes again is passed over, and a window may go on from the last.
- */
+ * cut: the last window that was sent cut, where gradients are applied. */
 typedef struct source {
-    int64_t device, epoch, seq, clip, time_ns, flags;
+    int64_t device, epoch, seq, clip, time_ns, flags, cut;
 } source;
 
 static struct train {
@@ -127,8 +141,9 @@ static struct train {
     ss_model
         *saved; /* as the file has it: what cuts are made with, so that its readers can go on from them */
     ss_pool *pool;
-    ss_learner *learner;
-    ss_net *net; /* of `saved`, up to the cuts that were wanted; or NULL */
+    ss_learner *learner; /* or NULL: of windows finished here */
+    ss_lower *lower;     /* or NULL: of the blocks before the cuts */
+    ss_net *net;         /* of `saved`, up to the cuts that were wanted; or NULL */
     ss_reader *r;
     ss_writer *w;
     FILE *log;
@@ -142,7 +157,11 @@ static struct train {
     float *in, *out; /* window; embedding or cut */
     void *packed;
     uint64_t windows, skipped, over, unsaved; /* heard; steps left out; windows passed over; since a save */
+    bool begun;                               /* the first window has come */
     bool stepped;                             /* a loss is known */
+    int sent;                                 /* cut windows since gradients were waited for; */
+    ss_lower_item newest;                     /* the newest of them, */
+    bool awaited;                             /* and its gradient has not come */
     bool reader_gone, nonfinite_said;
     double loss, sum_u, sum_novelty; /* sums over the windows since the last step */
     uint64_t sum_count;
@@ -179,6 +198,8 @@ static void learner_defaults(void)
 static int configure_refiner(ss_err *e)
 {
     ss_refiner_config *c = &refine.config;
+    if (applying)
+        return ss_err_set(e, SS_EINVAL, "--gradients=apply is for the device; --refine takes i8, f16, f32");
     if (until)
         return ss_err_set(e, SS_EINVAL, "--until=%s with --refine: all is finished here, whatever its cut",
                           until);
@@ -204,6 +225,22 @@ static int configure_refiner(ss_err *e)
     c->loss.laplacian = (float)laplacian;
     c->optimiser = (ss_optimiser_config){config.optimiser, config.rate, config.warmup, config.clip};
     c->seed = config.seed;
+    return SS_OK;
+}
+
+static int configure_gradients(ss_err *e)
+{
+    if (!applying && strcmp(gradients, "off"))
+        return ss_err_set(e, SS_EINVAL, "--gradients=%s is for --refine; the device takes apply", gradients);
+    if (!applying && wait_gradients)
+        return ss_err_set(e, SS_EINVAL, "--wait-gradients without --gradients=apply");
+    if (applying && !state_path)
+        return ss_err_set(e, SS_EINVAL,
+                          "--gradients=apply takes what came into a state directory: name it "
+                          "with --state");
+    if (applying && (t.cut == SS_CUT_INPUT || t.cut == SS_CUT_EMBEDDING))
+        return ss_err_set(e, SS_EINVAL, "--gradients=apply with --until=%s: no window is cut between blocks",
+                          until);
     return SS_OK;
 }
 
@@ -239,13 +276,20 @@ static int configure(ss_err *e)
     if (by_count)
         save_seconds = 0;
     t.dtype = ss_dtype_parse(dtype);
+    applying = !strcmp(gradients, "apply");
     if (refining)
         return configure_refiner(e);
     until = until ? until : "embedding";
     t.cut = strcmp(until, "auto") ? ss_cut_parse(until) : -1;
     if (t.cut < 0 && strcmp(until, "auto"))
         return ss_err_set(e, SS_EINVAL, "--until=%s: expected input, 0..8, embedding or auto", until);
-    return SS_OK;
+    return configure_gradients(e);
+}
+
+/* Are there windows that are finished here? */
+static bool finishes(void)
+{
+    return t.cut < 0 || t.cut == SS_CUT_EMBEDDING;
 }
 
 /* saving */
@@ -259,7 +303,10 @@ static int put_state(ss_err *e)
     int rc = ss_checkpoint_begin(&w, e);
     if (rc < 0)
         return rc;
-    rc = ss_learner_save(t.learner, w, e);
+    if (t.learner)
+        rc = ss_learner_save(t.learner, w, e);
+    else
+        ss_checkpoint_put(w, "model", SS_DTYPE_F32, 1, (uint64_t[]){t.m->nvalue}, t.m->value);
     if (rc < 0) {
         ss_checkpoint_abandon(&w);
         return rc;
@@ -271,16 +318,32 @@ static int put_state(ss_err *e)
                                       t.skipped,           t.stepped,       t.sum_count};
     for (int i = 0; i < NUMBERS; i++)
         ss_checkpoint_put_int(w, number_name[i], (int64_t)number[i]);
+    if (t.lower)
+        ss_lower_save(t.lower, w);
     if (t.sync)
         ss_sync_save(t.sync, w);
     return ss_checkpoint_write(&w, checkpoint_path, e);
+}
+
+/* The values of the model, packed by nobody any more. */
+static void weights_changed(void)
+{
+    if (t.learner)
+        ss_learner_weights_changed(t.learner);
+    if (t.lower)
+        ss_lower_weights_changed(t.lower);
 }
 
 static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
 {
     double sums[3];
     int64_t number[NUMBERS];
-    int rc = ss_learner_load(t.learner, c, e);
+    int rc = t.learner
+                 ? ss_learner_load(t.learner, c, e)
+                 : ss_checkpoint_get(c, "model", SS_DTYPE_F32, 1, (uint64_t[]){t.m->nvalue}, t.m->value, e);
+    if (!rc && t.lower)
+        rc = ss_lower_load(t.lower, c, e);
+    weights_changed();
     if (!rc)
         rc = ss_checkpoint_get(c, "sources", SS_DTYPE_I64, 2, (uint64_t[]){SOURCES, FIELDS}, t.source, e);
     if (!rc)
@@ -310,7 +373,9 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
 static int keep_saved(const char *path, ss_err *e)
 {
     ss_model *saved = NULL;
-    int rc = t.cut == SS_CUT_EMBEDDING ? SS_OK : ss_model_open(&saved, path, e);
+    if (t.lower || t.cut == SS_CUT_EMBEDDING) /* they are made with others, or there are none */
+        return SS_OK;
+    int rc = ss_model_open(&saved, path, e);
     if (rc < 0)
         return rc;
     ss_net_close(&t.net);
@@ -323,7 +388,7 @@ static int keep_saved(const char *path, ss_err *e)
 static int save(ss_err *e)
 {
     int rc = ss_model_fill(t.m, e);
-    if (!rc)
+    if (!rc && t.learner)
         rc = ss_learner_store_mixture(t.learner, e);
     if (rc < 0)
         return rc;
@@ -371,7 +436,7 @@ static int resume(ss_err *e)
               t.windows, generation);
     bool behind = t.m->generation != generation;
     t.m->generation = generation;
-    rc = ss_learner_store_mixture(t.learner, e);
+    rc = t.learner ? ss_learner_store_mixture(t.learner, e) : SS_OK;
     return !rc && behind ? ss_model_save(t.m, model_path, e) : rc;
 }
 
@@ -384,7 +449,7 @@ static source *source_of(const ss_record *rec, bool *latest)
     while (i >= 0 && (t.source[i].device != (int64_t)rec->device || t.source[i].epoch != (int64_t)rec->epoch))
         i--;
     *latest = i >= 0 && i == t.nsource - 1;
-    source s = {.device = rec->device, .epoch = (int64_t)rec->epoch, .seq = -1};
+    source s = {.device = rec->device, .epoch = (int64_t)rec->epoch, .seq = -1, .cut = -1};
     if (i >= 0)
         s = t.source[i];
     else
@@ -494,6 +559,8 @@ static void step(void)
     t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     ss_learner_report_last(t.learner, &r);
     if (taken > 0) {
+        if (t.lower)
+            ss_lower_weights_changed(t.lower);
         t.loss = r.loss;
         t.stepped = true;
         log_step(&r);
@@ -507,7 +574,7 @@ static void step(void)
         tool_warn("window %" PRIu64
                   ": the loss rose after weights of the server were taken in: they are given up again",
                   t.windows);
-        ss_learner_weights_changed(t.learner);
+        weights_changed();
     }
     t.sum_u = t.sum_novelty = 0;
     t.sum_count = 0;
@@ -568,7 +635,7 @@ static int take_delta(uint64_t version, ss_err *e)
         return transient(rc) ? SS_OK : ss_incoming_drop(t.incoming, SS_INCOMING_DELTA, version, e);
     }
     t.gap_said = false;
-    ss_learner_weights_changed(t.learner);
+    weights_changed();
     tool_info("weights of the server taken in, version %" PRIu64, t.m->synchronised);
     if (save(&why) < 0) {
         tool_warn("not saved, going on: %s", why.text);
@@ -578,6 +645,94 @@ static int take_delta(uint64_t version, ss_err *e)
     return rc < 0 ? rc : ss_incoming_drop(t.incoming, SS_INCOMING_DELTA, version, e);
 }
 
+/* gradients at the cuts */
+
+static bool is_awaited(const ss_record *rec)
+{
+    return t.awaited && rec->seq == t.newest.seq && rec->device == t.newest.device &&
+           rec->epoch == t.newest.epoch;
+}
+
+/* One that is for a window finished here, which was learnt from already, is left out. */
+static int use_gradient(void *arg, const ss_record *rec, ss_err *e)
+{
+    uint64_t cut = ss_attr_uint(&rec->attrs, SS_ATTR_SPLIT, UINT64_MAX);
+    if (rec->type != SS_TYPE_GRADIENT || cut == SS_CUT_EMBEDDING)
+        return SS_OK;
+    if (is_awaited(rec))
+        t.awaited = false;
+    if (cut <= SS_CUT_INPUT || cut > SS_CUT_EMBEDDING)
+        return ss_err_set(e, SS_EUNFIT, "a gradient that is not stamped with a cut between blocks");
+    if (t.cut >= 0 && cut > (uint64_t)t.cut)
+        return ss_err_set(e, SS_EUNFIT, "a gradient at cut %s, windows are cut at %s", ss_cut_name((int)cut),
+                          ss_cut_name(t.cut));
+    uint32_t d[3];
+    ss_model_cut_shape(&t.m->config, (int)cut, d);
+    size_t n = (size_t)d[0] * d[1] * d[2];
+    int rc = runner_check_shape(&t.m->config, rec, (int)cut, e);
+    rc = rc ? rc : runner_unpack(rec, n, t.out, e);
+    ss_lower_item g = {rec->device, rec->epoch, rec->seq, (int)cut, t.out};
+    rc = rc ? rc : ss_lower_gradient(t.lower, &g, e);
+    return rc < 0 ? rc : SS_OK;
+}
+
+static void log_lower_step(const ss_lower_report *r)
+{
+    if (!t.log)
+        return;
+    fprintf(t.log,
+            "{\"lower_step\":%" PRIu64 ",\"windows\":%" PRIu64 ",\"present\":%d,\"gradient\":%.6g,"
+            "\"rate\":%.6g,\"learnt\":%" PRIu64 ",\"missed\":%" PRIu64 ",\"refused\":%" PRIu64
+            ",\"generation\":%" PRIu64 "}\n",
+            r->step, t.windows, r->present, r->gradient, r->rate, r->learnt, r->missed, r->refused,
+            t.m->generation);
+    fflush(t.log);
+}
+
+static void lower_step(void)
+{
+    ss_lower_report before, r;
+    ss_lower_report_last(t.lower, &before);
+    int64_t begun = ss_clock_cpu_ns();
+    int done = ss_lower_step(t.lower);
+    t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
+    ss_lower_report_last(t.lower, &r);
+    if (done > 0) {
+        if (t.learner)
+            ss_learner_weights_changed(t.learner);
+        if (t.sync)
+            ss_sync_learnt(t.sync, (uint64_t)r.present);
+        t.unsaved += (uint64_t)r.present;
+        log_lower_step(&r);
+    } else if (r.refused > before.refused) {
+        tool_warn("window %" PRIu64 ": a step before the cut that is not finite was refused, %" PRIu64
+                  " so far",
+                  t.windows, r.refused);
+    }
+}
+
+/* Of one step of the server. The file is gone afterwards, whatever it was: gradients are soon out of date. */
+static int take_gradients(uint64_t number, ss_err *e)
+{
+    ss_err why;
+    int rc = ss_model_fill(t.m, e);
+    if (!rc && t.sync)
+        rc = ss_sync_begin(t.sync, e);
+    if (rc < 0)
+        return rc;
+    rc = ss_incoming_read(t.incoming, SS_INCOMING_GRADIENTS, number, use_gradient, NULL, &why);
+    if (rc < 0) {
+        tool_warn("gradients are refused: %s", why.text);
+        ss_lower_drop(t.lower);
+    } else if (!affordable()) {
+        ss_lower_drop(t.lower);
+        t.skipped++;
+    } else {
+        lower_step();
+    }
+    return ss_incoming_drop(t.incoming, SS_INCOMING_GRADIENTS, number, e);
+}
+
 static int take_incoming(ss_err *e)
 {
     ss_err why;
@@ -585,9 +740,13 @@ static int take_incoming(ss_err *e)
     if (!t.incoming)
         return SS_OK;
     int rc = ss_incoming_look(t.incoming, t.m->synchronised, &found, e);
+    while (rc > 0 && t.lower && found.gradients) { /* the oldest first */
+        rc = take_gradients(found.gradients, e);
+        rc = rc < 0 ? rc : ss_incoming_look(t.incoming, t.m->synchronised, &found, e);
+    }
     if (rc <= 0)
         return rc;
-    if (found.mixture) {
+    if (found.mixture && t.learner) {
         rc = ss_incoming_read(t.incoming, SS_INCOMING_MIXTURE, 0, use_mixture, NULL, &why);
         if (rc < 0)
             tool_warn("the server's memory is refused: %s", why.text);
@@ -595,6 +754,88 @@ static int take_incoming(ss_err *e)
             return rc;
     }
     return found.delta && ss_sync_ready(t.sync) ? take_delta(found.delta, e) : SS_OK;
+}
+
+static void look_for_incoming(void)
+{
+    ss_err why;
+    if (take_incoming(&why) < 0)
+        tool_warn("%s", why.text);
+}
+
+static void save_when_due(void)
+{
+    ss_err why;
+    bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
+    due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
+    if (due && save(&why) < 0) {
+        tool_warn("not saved, going on: %s", why.text);
+        t.saved_ns = ss_clock_mono_ns();
+    }
+}
+
+static int put_gap(const ss_record *rec, ss_err *e)
+{
+    if (!t.nonfinite_said)
+        tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
+                  ss_reader_count(t.r) - 1);
+    t.nonfinite_said = true;
+    ss_record gap = runner_gap(rec);
+    return ss_writer_put(t.w, &gap, e);
+}
+
+/* Lock-step: the next window is for the weights that this one's gradient has moved. Who reads what is written
+ * here is watched meanwhile: when he is gone none comes. */
+static int wait_for_gradients(ss_err *e)
+{
+    int64_t until_ns = ss_clock_mono_ns() + (int64_t)(wait_seconds * 1e9);
+    t.sent = 0;
+    t.awaited = true;
+    int rc = ss_writer_flush(t.w, e);
+    while (!rc) {
+        look_for_incoming();
+        if (!t.awaited)
+            return SS_OK;
+        if (ss_clock_mono_ns() > until_ns)
+            return ss_err_set(e, SS_EIO,
+                              "no gradient of window %" PRIu64
+                              " has come within %g seconds: --wait-gradients "
+                              "is the server's --every, and its --start at least",
+                              t.newest.seq, wait_seconds);
+        struct pollfd f = {tool_writer_fd(), 0, 0};
+        if (poll(&f, 1, LOOK_MS) > 0 && f.revents & POLLERR) {
+            errno = EPIPE;
+            rc = ss_err_errno(e, "cannot write the output");
+        }
+    }
+    return rc;
+}
+
+/* A window that goes out cut and whose gradient is to come back. */
+static int send_cut(ss_record *rec, int cut, int64_t begun, ss_err *e)
+{
+    bool latest;
+    source *s = source_of(rec, &latest);
+    if ((int64_t)rec->seq <= s->cut) {
+        t.over++;
+        return SS_OK;
+    }
+    s->cut = (int64_t)rec->seq;
+    t.newest = (ss_lower_item){rec->device, rec->epoch, rec->seq, cut, t.in};
+    int rc = ss_lower_window(t.lower, &t.newest, t.out, e);
+    if (rc == SS_ERANGE)
+        return put_gap(rec, e);
+    if (rc < 0)
+        return rc;
+    t.windows++;
+    t.unsaved++;
+    rc = put_values(rec, cut, t.m->generation, begun, e);
+    if (!rc && wait_gradients && ++t.sent >= wait_gradients)
+        rc = wait_for_gradients(e);
+    tell(rec, NULL);
+    if (!rc)
+        save_when_due();
+    return rc;
 }
 
 static int learn(ss_record *rec, int64_t begun, ss_err *e)
@@ -608,13 +849,8 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
     ss_mixture_score score;
     int rc = ss_learner_window(t.learner, t.in, rec->seq, follow(s, latest, rec), t.out, &score, e);
     if (rc == SS_ERANGE) {
-        if (!t.nonfinite_said)
-            tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
-                      ss_reader_count(t.r) - 1);
-        t.nonfinite_said = true;
         s->flags |= SS_FLAG_CLIP_END; /* nothing goes on from it */
-        ss_record gap = runner_gap(rec);
-        return ss_writer_put(t.w, &gap, e);
+        return put_gap(rec, e);
     }
     if (rc < 0)
         return rc;
@@ -642,13 +878,8 @@ static int learn(ss_record *rec, int64_t begun, ss_err *e)
         step();
     }
     tell(rec, &score);
-    ss_err why;
-    bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
-    due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
-    if (!rc && due && save(&why) < 0) {
-        tool_warn("not saved, going on: %s", why.text);
-        t.saved_ns = ss_clock_mono_ns();
-    }
+    if (!rc)
+        save_when_due();
     return rc;
 }
 
@@ -689,7 +920,18 @@ static int set_up(const ss_header *in, ss_err *e)
         rc = hop_of(in, e);
     if (!rc && state_path)
         rc = ss_sync_create(&t.sync, t.m, e);
-    return rc ? rc : ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+    if (!rc && finishes())
+        rc = ss_learner_create(&t.learner, &config, t.m, t.pool, e);
+    if (!rc && applying) {
+        ss_lower_config c;
+        ss_lower_config_default(&c);
+        c.until = t.cut < 0 ? SS_CUT_EMBEDDING - 1 : t.cut;
+        c.kept = wait_gradients > c.kept ? wait_gradients : c.kept;
+        c.micro_batch = config.micro_batch;
+        c.optimiser = (ss_optimiser_config){config.optimiser, config.rate, config.warmup, config.clip};
+        rc = ss_lower_create(&t.lower, &c, t.m, t.pool, e);
+    }
+    return rc;
 }
 
 /* The same with the generation before, for a model that is damaged behind its header. */
@@ -697,8 +939,10 @@ static int set_up_previous(const ss_header *in, char **path, ss_err *e)
 {
     ss_err late;
     *path = ss_atomic_previous(model_path);
+    ss_learner_free(t.learner);
     ss_sync_free(t.sync);
     ss_model_free(t.m);
+    t.learner = NULL;
     t.sync = NULL;
     t.m = NULL;
     if (!*path || ss_model_open(&t.m, *path, &late) < 0 || set_up(in, &late) < 0)
@@ -725,6 +969,7 @@ static int begin(ss_err *e)
         rc = keep_saved(prev ? prev : model_path, e);
     if (!rc)
         rc = tell_version(e);
+    t.begun = !rc;
     ss_free(prev);
     return rc;
 }
@@ -734,7 +979,7 @@ static int take(const ss_record *in, ss_err *e)
     ss_record rec = *in;
     if (rec.type != SS_TYPE_DATA)
         return ss_writer_put(t.w, &rec, e);
-    int rc = t.learner ? SS_OK : begin(e);
+    int rc = t.begun ? SS_OK : begin(e);
     if (rc < 0)
         return rc;
     rc = runner_check_shape(&t.m->config, in, SS_CUT_INPUT, e);
@@ -751,10 +996,11 @@ static int take(const ss_record *in, ss_err *e)
         return ss_err_set(e, SS_EUNFIT,
                           "record %" PRIu64 ": not stamped with a cut, which --until=auto obeys",
                           ss_reader_count(t.r) - 1);
-    ss_err why;
-    if (take_incoming(&why) < 0)
-        tool_warn("%s", why.text);
-    return cut == SS_CUT_EMBEDDING ? learn(&rec, begun, e) : encode(&rec, (int)cut, begun, e);
+    look_for_incoming();
+    if (cut == SS_CUT_EMBEDDING)
+        return learn(&rec, begun, e);
+    return t.lower && cut != SS_CUT_INPUT ? send_cut(&rec, (int)cut, begun, e)
+                                          : encode(&rec, (int)cut, begun, e);
 }
 
 static int run(ss_err *e)
@@ -846,7 +1092,7 @@ int main(int argc, char **argv)
         rc = refine_run(&refine, argv[first], &e);
         return tool_finish(rc, &e);
     }
-    if (!rc && t.cut >= 0 && t.cut != SS_CUT_EMBEDDING) { /* nothing is finished here, so nothing learnt */
+    if (!rc && !finishes() && !applying) { /* nothing is learnt from */
         runner_settings s = {.model = model_path,
                              .dtype = dtype,
                              .batch = 1,
@@ -889,6 +1135,7 @@ int main(int argc, char **argv)
     ss_reader_close(&t.r);
     ss_net_close(&t.net);
     ss_learner_free(t.learner);
+    ss_lower_free(t.lower);
     ss_sync_free(t.sync);
     ss_incoming_close(&t.incoming);
     ss_state_close(&t.state);
