@@ -42,11 +42,14 @@ for k, w in whole.items():
     mine, other = (device, server) if block < blocks else (server, device)
     assert other[k] == before[k], '%s was moved by the other side' % k
     side = block < blocks
-    if bound == 0:
-        assert mine[k] == w, '%s is not that of the whole' % k
+    assert bound or mine[k] == w, '%s is not that of the whole' % k
     assert w != before[k] and mine[k] != before[k], '%s has not moved' % k
+    if not bound:
+        continue
     off[side] += distance(mine[k], w) ** 2
     moved[side] += distance(before[k], w) ** 2
+if not bound:
+    sys.exit()
 apart = [math.sqrt(o / m) for o, m in zip(off, moved)]
 print('server, device: %g, %g of the way' % tuple(apart))
 assert max(apart) <= bound, apart
@@ -68,6 +71,24 @@ rows = [json.loads(r) for r in open('d.log')]
 assert [r['lower_step'] for r in rows] == 2 * [1, 2, 3, 4, 5] and [r['windows'] for r in rows[:5]] == [8, 16, 24, 32, 40], rows
 assert all(r['present'] == 8 and r['missed'] == 0 and r['refused'] == 0 and r['gradient'] > 0 for r in rows), rows
 P
+
+# The same when both are stopped between windows and go on, gradients coming in meanwhile.
+ss-cat --stream --slice=0:16 f.sst >two.sst
+cp m.safetensors w.safetensors
+# shellcheck disable=SC2086
+ss-train --refine -m w.safetensors $server two.sst >/dev/null
+rm -rf S
+cp m.safetensors d.safetensors
+cp m.safetensors s.safetensors
+for n in 8 16 17; do
+    ss-cat --stream --slice=0:$n f.sst >heard.sst
+    # shellcheck disable=SC2086
+    ss-train -m d.safetensors --checkpoint=d.state --until=3 --state=S --gradients=apply $step heard.sst >cut.sst
+    # shellcheck disable=SC2086
+    ss-train --refine -m s.safetensors --checkpoint=s.state $server --gradients=f32 cut.sst | ss-apply --state=S
+done
+test "$(ss-cat --count cut.sst)" = 1 || fail "windows were sent again"
+python3 apart.py m.safetensors w.safetensors d.safetensors s.safetensors 3 0
 
 # With coarser gradients nearly so; one step, since what is learnt from it pulls apart what differed a little.
 mv f.sst five.sst
