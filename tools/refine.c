@@ -544,7 +544,7 @@ static int put_missed(const ss_record *hello, ss_err *e)
     return rc < 0 ? rc : SS_OK;
 }
 
-/* How it goes, once a second at most. */
+/* How it goes, once a second at most; u NaN: no window has come. */
 static void tell(float u)
 {
     ss_err e;
@@ -552,7 +552,7 @@ static void tell(float u)
     if (!t.state || now - t.told_ns < 1000000000)
         return;
     t.told_ns = now;
-    int rc = ss_state_put_real(t.state, "uncertainty.server", (double)u, &e);
+    int rc = isnan(u) ? SS_OK : ss_state_put_real(t.state, "uncertainty.server", (double)u, &e);
     if (!rc)
         rc = ss_state_put_real(t.state, "windows", (double)t.windows, &e);
     if (!rc)
@@ -822,6 +822,7 @@ static int idle(ss_err *e)
             const ss_record alive = {.type = SS_TYPE_KEEPALIVE};
             rc = put(&alive, e);
             left = KEEPALIVE_MS;
+            tell(NAN); /* who watches the state directory sees it live */
         }
         rc = rc ? rc : ss_writer_flush(t.w, e);
         if (!rc && t.embeddings)

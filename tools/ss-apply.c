@@ -16,7 +16,8 @@ enum {
     STEP_BYTES = 128 << 20, /* of its file */
 };
 #define RESULT_NS ((int64_t)20 * 1000000)   /* the latest result is written down not more often, */
-#define COUNTS_NS ((int64_t)1000 * 1000000) /* nor the counts */
+#define COUNTS_NS ((int64_t)1000 * 1000000) /* nor the counts and latencies */
+#define WINDOW_NS ((int64_t)960 * 1000000)  /* of sound in a window */
 
 static const char *state_path;
 static int most_steps = 16;
@@ -46,6 +47,16 @@ typedef struct told {
     bool fresh; /* not written down yet */
 } told;
 
+/* Milliseconds, over the results since they were written last. */
+enum {
+    STAGES = SS_ATTR_T_FINISH - SS_ATTR_T_CAPTURE + 1,
+    WAIT_OF_WORK = SS_ATTR_W_FINISH - SS_ATTR_T_FINISH
+};
+typedef struct mean {
+    double sum;
+    uint64_t n;
+} mean;
+
 typedef struct identity {
     uint32_t device;
     uint64_t epoch, seq;
@@ -58,6 +69,7 @@ static struct apply {
     ss_header header; /* of the files laid down */
     told number[NUMBERS];
     bool new_number;
+    mean latency, stage[STAGES];
     int64_t number_ns, counts_ns;
     uint64_t count[COUNTS], written[COUNTS];
     /* The step whose gradients are coming. */
@@ -93,13 +105,51 @@ static void put_numbers(bool at_once)
     a.number_ns = now;
 }
 
+/* From the end of the window to now, by the clock that stamped its beginning: this machine's. What is not
+ * live sound has no such time. */
+static void take_latency(const ss_record *rec)
+{
+    double whole = (double)(ss_clock_real_ns() - rec->time_ns - WINDOW_NS) / 1e6;
+    if (whole >= 0 && whole < 86400e3) {
+        a.latency.sum += whole;
+        a.latency.n++;
+    }
+    for (int i = 0; i < STAGES; i++) {
+        int work = SS_ATTR_T_CAPTURE + i, wait = work + WAIT_OF_WORK;
+        if (!ss_attr_has(&rec->attrs, work))
+            continue;
+        uint64_t us = ss_attr_uint(&rec->attrs, work, 0) + (i ? ss_attr_uint(&rec->attrs, wait, 0) : 0);
+        a.stage[i].sum += (double)us / 1e3;
+        a.stage[i].n++;
+    }
+}
+
 static void take_result(const ss_record *rec)
 {
     a.count[RESULTS]++;
+    take_latency(rec);
     for (int i = 0; i < NUMBERS; i++) {
         float v = ss_attr_f32(&rec->attrs, number_attr[i], NAN);
         if (isfinite(v))
             a.number[i] = (told){rec->seq, (double)v, a.new_number = true};
+    }
+}
+
+static void put_mean(const char *name, mean *m)
+{
+    ss_err e;
+    if (m->n)
+        put_failed(ss_state_put_real(a.state, name, m->sum / (double)m->n, &e), &e);
+    *m = (mean){0};
+}
+
+static void put_latencies(void)
+{
+    char name[SS_STATE_MAX + 1];
+    put_mean("latency", &a.latency);
+    for (int i = 0; i < STAGES; i++) {
+        snprintf(name, sizeof name, "latency.%s", ss_attr_name(SS_ATTR_T_CAPTURE + i) + 2); /* of t_encode */
+        put_mean(name, &a.stage[i]);
     }
 }
 
@@ -114,6 +164,7 @@ static void put_counts(bool at_once)
         if (at_once || a.count[i] != a.written[i])
             put_failed(ss_state_put_real(a.state, count_name[i], (double)a.count[i], &e), &e);
     memcpy(a.written, a.count, sizeof a.written);
+    put_latencies();
 }
 
 /* ---- laying down ---- */

@@ -130,8 +130,10 @@ static struct {
     /* state directory */
     ss_state *dir;
     int64_t state_ms;
+    uint64_t windows, windows_told, bytes; /* data records taken in; bytes handed to connections */
+    int cut, dtype;                        /* of the last one; cut -1 = not known */
     ss_rng rng;
-} l = {.ep = {.in = -1, .out = -1}, .last = &l.first, .status = -1};
+} l = {.ep = {.in = -1, .out = -1}, .last = &l.first, .status = -1, .cut = -1};
 
 static int64_t now_ms(void)
 {
@@ -155,6 +157,20 @@ static void put_state(const char *name, double value)
     }
 }
 
+/* What has come in; who reads sees it grow old when nothing does. */
+static void write_taken(void)
+{
+    ss_err e;
+    if (l.windows == l.windows_told)
+        return;
+    l.windows_told = l.windows;
+    put_state("link.windows", (double)l.windows);
+    if (ss_cut_name(l.cut))
+        ss_state_put(l.dir, "cut", ss_cut_name(l.cut), &e);
+    if (ss_dtype_name(l.dtype))
+        ss_state_put(l.dir, "codec", ss_dtype_name(l.dtype), &e);
+}
+
 static void write_state(bool changed)
 {
     int64_t now = now_ms();
@@ -168,6 +184,8 @@ static void write_state(bool changed)
     put_state("queue", (double)ss_spool_queue(l.spool));
     put_state("spool", (double)ss_spool_bytes(l.spool));
     put_state("dropped", (double)ss_spool_dropped(l.spool));
+    put_state("bytes", (double)l.bytes);
+    write_taken();
     if (l.points == (uint64_t)l.bandwidth.points)
         return; /* nothing new: who reads sees it grow old */
     l.points = (uint64_t)l.bandwidth.points;
@@ -584,6 +602,7 @@ static void flush_forward(void)
             return;
         }
         ss_writer_drained(l.w, (size_t)k);
+        l.bytes += (uint64_t)k;
         l.sent_ms = now_ms();
         if ((size_t)k < n) {
             l.busy = true;
@@ -751,6 +770,18 @@ static void told_disk(int rc, const ss_err *e)
     l.disk_bad = rc < 0;
 }
 
+/* Where a record is cut: as it is stamped, or as the kind of its stream says; -1 not known. */
+static int cut_of(const ss_record *rec)
+{
+    const ss_header *h;
+    ss_err e;
+    if (ss_attr_has(&rec->attrs, SS_ATTR_SPLIT))
+        return (int)ss_attr_uint(&rec->attrs, SS_ATTR_SPLIT, 0);
+    if (ss_reader_header(l.r, &h, &e))
+        return -1;
+    return !strcmp(h->kind, "logmel") ? SS_CUT_INPUT : !strcmp(h->kind, "embedding") ? SS_CUT_EMBEDDING : -1;
+}
+
 static int take_in(const ss_record *given, ss_err *e)
 {
     ss_record rec = *given;
@@ -761,6 +792,11 @@ static int take_in(const ss_record *given, ss_err *e)
     if (!l.held)
         l.held_ns = ss_clock_mono_ns();
     l.held += ss_record_bytes(&rec);
+    if (rec.type == SS_TYPE_DATA) {
+        l.windows++;
+        l.cut = cut_of(&rec);
+        l.dtype = rec.dtype;
+    }
     int rc = ss_spool_put(l.spool, &rec, e);
     if (rc == SS_EINVAL)
         return rc;
@@ -865,6 +901,8 @@ static int time_to(int64_t now, int64_t when, int timeout)
 static int timeout_of(int64_t now, int wait, bool pending)
 {
     int t = wait;
+    if (l.dir)
+        t = time_to(now, l.state_ms, t);
     if (l.ended && (opt_ack || l.state == DOWN))
         t = time_to(now, l.heard_ms + (int64_t)(opt_drain * 1e3), t);
     else if (!l.ended && tool_stop)

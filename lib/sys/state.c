@@ -53,19 +53,12 @@ static bool valid_value(const char *text)
     return true;
 }
 
-int ss_state_open(ss_state **out, const char *dir, ss_err *e)
+int ss_state_look(ss_state **out, const char *dir, ss_err *e)
 {
     *out = NULL;
-    if (mkdir(dir, 0777) && errno != EEXIST)
-        return ss_err_errno(e, "cannot create '%s'", dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return ss_err_errno(e, "cannot open '%s'", dir);
-    if (mkdirat(fd, "set", 0777) && errno != EEXIST) {
-        ss_err_errno(e, "cannot create '%s/set'", dir);
-        close(fd);
-        return SS_EIO;
-    }
     ss_state *s = ss_zalloc(1, sizeof *s);
     if (!s) {
         close(fd);
@@ -75,6 +68,19 @@ int ss_state_open(ss_state **out, const char *dir, ss_err *e)
     snprintf(s->dir, sizeof s->dir, "%s", dir);
     *out = s;
     return SS_OK;
+}
+
+int ss_state_open(ss_state **out, const char *dir, ss_err *e)
+{
+    *out = NULL;
+    if (mkdir(dir, 0777) && errno != EEXIST)
+        return ss_err_errno(e, "cannot create '%s'", dir);
+    int rc = ss_state_look(out, dir, e);
+    if (!rc && mkdirat((*out)->fd, "set", 0777) && errno != EEXIST) {
+        rc = ss_err_errno(e, "cannot create '%s/set'", dir);
+        ss_state_close(out);
+    }
+    return rc;
 }
 
 void ss_state_close(ss_state **s)
@@ -307,6 +313,7 @@ int ss_state_get(ss_state *s, const char *name, int64_t stale_ns, ss_state_value
         q->there = false;
     } else {
         v->age_ns = age(q, &st);
+        v->written_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
         flags |= SS_STATE_THERE;
         if (stale_ns && v->age_ns > stale_ns) {
             flags |= SS_STATE_STALE;

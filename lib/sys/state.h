@@ -30,6 +30,9 @@ typedef struct ss_state ss_state;
 int ss_state_open(ss_state **s, const char *dir, ss_err *e);
 void ss_state_close(ss_state **s);
 
+/** Open a folder to read from: nothing is made, and no right to write is needed. */
+int ss_state_look(ss_state **s, const char *dir, ss_err *e);
+
 /** Replace a value: text, a number, either as it belongs to record `seq`. A number has to be finite. */
 int ss_state_put(ss_state *s, const char *name, const char *value, ss_err *e);
 int ss_state_put_real(ss_state *s, const char *name, double value, ss_err *e);
@@ -41,7 +44,8 @@ typedef struct ss_state_value {
     double number; /* NaN when the text is no finite number */
     bool has_seq;
     uint64_t seq;
-    int64_t age_ns; /* since this reader saw it change; 0 when set by hand */
+    int64_t age_ns;     /* since this reader saw it change; 0 when set by hand */
+    int64_t written_ns; /* real time at which the file was written */
 } ss_state_value;
 
 /** What ss_state_get returns, or-ed. */

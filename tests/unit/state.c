@@ -235,6 +235,36 @@ START_TEST(replaced_as_a_whole)
 }
 END_TEST
 
+/* Who only looks makes nothing, and is told when a value was written. */
+START_TEST(look)
+{
+    ss_state *s = fresh(), *r;
+    ss_state_value v;
+    ss_err e;
+    char path[100];
+    struct stat st;
+    int64_t before = ss_clock_real_ns();
+    ck_assert_int_eq(ss_state_put_real(s, "cpu", 0.5, &e), SS_OK);
+    snprintf(path, sizeof path, "%s/set", sub);
+    ck_assert_int_eq(rmdir(path), 0);
+    ck_assert_int_eq(ss_state_look(&r, sub, &e), SS_OK);
+    ck_assert_int_eq(ss_state_get(r, "cpu", 0, &v, &e), SS_STATE_THERE);
+    ck_assert(v.number == 0.5);
+    ck_assert(v.written_ns > before - 1000000000 && v.written_ns <= ss_clock_real_ns());
+    ck_assert_int_ne(stat(path, &st), 0);
+    snprintf(path, sizeof path, "%s/nowhere", sub);
+    ss_state *none;
+    ck_assert_int_eq(ss_state_look(&none, path, &e), SS_EIO);
+    ck_assert_ptr_null(none);
+    ck_assert_int_ne(stat(path, &st), 0);
+    fail_alloc_from(1, false);
+    ck_assert_int_eq(ss_state_look(&none, sub, &e), SS_ENOMEM);
+    ck_assert(fail_alloc_done());
+    ss_state_close(&r);
+    done(s);
+}
+END_TEST
+
 START_TEST(failures)
 {
     ss_state *s;
@@ -264,4 +294,4 @@ START_TEST(failures)
 END_TEST
 
 UNIT_MAIN("state", put_and_get, names_and_values, faults_are_said_once, set_by_hand,
-          stale_by_the_readers_clock, replaced_as_a_whole, failures)
+          stale_by_the_readers_clock, replaced_as_a_whole, look, failures)
