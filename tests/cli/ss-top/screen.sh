@@ -1,6 +1,7 @@
 # The live view in a real terminal: no line is longer than it is wide, all fits, and what was there before comes back.
 . "$SS_SRC/tests/cli/lib.sh"
 need python3
+python3 -c 'import pty, termios' 2>/dev/null || skip 'python3 has no pty'
 unset NO_COLOR SS_STATE
 for n in 1 2 3 4 5 6 7 8; do
     mkdir -p "F/device.$n"
