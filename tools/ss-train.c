@@ -694,14 +694,16 @@ static void lower_step(void)
     ss_lower_report before, r;
     ss_lower_report_last(t.lower, &before);
     int64_t begun = ss_clock_cpu_ns();
+    if (t.sync)
+        ss_sync_joint_begin(t.sync);
     int done = ss_lower_step(t.lower);
+    if (t.sync)
+        ss_sync_joint_end(t.sync);
     t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     ss_lower_report_last(t.lower, &r);
     if (done > 0) {
         if (t.learner)
             ss_learner_weights_changed(t.learner);
-        if (t.sync)
-            ss_sync_learnt(t.sync, (uint64_t)r.present);
         t.unsaved += (uint64_t)r.present;
         log_lower_step(&r);
     } else if (r.refused > before.refused) {

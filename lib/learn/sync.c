@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/kernels.h"
 #include "nn/delta.h"
 
 struct ss_sync {
@@ -54,6 +55,17 @@ int ss_sync_begin(ss_sync *s, ss_err *e)
 void ss_sync_learnt(ss_sync *s, uint64_t windows)
 {
     s->ours += windows;
+}
+
+/* What was learnt here alone, value - common, is the same before and after. */
+void ss_sync_joint_begin(ss_sync *s)
+{
+    ss_axpy(s->m->nvalue, -1, s->m->value, s->common);
+}
+
+void ss_sync_joint_end(ss_sync *s)
+{
+    ss_axpy(s->m->nvalue, 1, s->m->value, s->common);
 }
 
 bool ss_sync_ready(const ss_sync *s)

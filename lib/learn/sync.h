@@ -38,6 +38,14 @@ int ss_sync_begin(ss_sync *s, ss_err *e);
 /** Windows were learnt from here. */
 void ss_sync_learnt(ss_sync *s, uint64_t windows);
 
+/**
+ * Around a step that gradients of the server make here (learn/lower.h), after ss_sync_begin: it is part of
+ * what the server learns, in weights that it leaves alone, and moves what both sides start from. So a merge
+ * neither weighs it against the server's windows nor takes some of it back.
+ */
+void ss_sync_joint_begin(ss_sync *s);
+void ss_sync_joint_end(ss_sync *s);
+
 /** False while a merge is watched. */
 bool ss_sync_ready(const ss_sync *s);
 

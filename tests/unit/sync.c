@@ -154,6 +154,34 @@ static bool given_up(double before, double after, int steps, bool taken)
     return gone;
 }
 
+/* Moved by own windows, by gradients of the server in the lower half, and by a delta. */
+START_TEST(joint_steps_are_not_weighed)
+{
+    ss_model *m = small();
+    ss_sync *s;
+    ss_err e;
+    server v = serve(m);
+    float *was = copy_of(m);
+    size_t half = m->ntrainable / 2;
+    ck_assert_int_eq(ss_sync_create(&s, m, &e), SS_OK);
+    ck_assert_int_eq(ss_sync_begin(s, &e), SS_OK);
+    for (size_t i = 0; i < m->nvalue; i++)
+        m->value[i] += 0.2f;
+    ss_sync_learnt(s, 10);
+    ss_sync_joint_begin(s);
+    for (size_t i = 0; i < half; i++)
+        m->value[i] += 1;
+    ss_sync_joint_end(s);
+    ss_record one = next(&v, 0, 0.5f, 10);
+    ck_assert_int_eq(ss_sync_merge(s, &one, NULL, &e), 1);
+    for (size_t i = 0; i < m->ntrainable; i++)
+        ck_assert_float_eq_tol(m->value[i], was[i] + 0.1f + 0.25f + (i < half ? 1 : 0), 0.01f);
+    ss_free(was);
+    end(&v);
+    leave(s, m);
+}
+END_TEST
+
 START_TEST(what_makes_it_worse_is_given_up)
 {
     ck_assert(!given_up(1, 1, SS_SYNC_WATCH, true));
@@ -245,5 +273,5 @@ START_TEST(every_failing_allocation)
 }
 END_TEST
 
-UNIT_MAIN("sync", versions_are_a_chain, both_sides_count_by_their_windows, what_makes_it_worse_is_given_up,
-          goes_on_after_a_restart, every_failing_allocation)
+UNIT_MAIN("sync", versions_are_a_chain, both_sides_count_by_their_windows, joint_steps_are_not_weighed,
+          what_makes_it_worse_is_given_up, goes_on_after_a_restart, every_failing_allocation)
