@@ -94,7 +94,7 @@ static const tool_option options[] = {
     {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR",
      "state directory: tells how learning goes, takes what a server sent", NULL},
     {"gradients", 0, OPT_CHOICE, &gradients, 0, 0, "off|apply|i8|f16|f32",
-     "at cuts: those that came back move the blocks before; refine: go back", NULL},
+     "take those that came back; refine: send those at the cuts", NULL},
     {"wait-gradients", 0, OPT_INT, &wait_gradients, 0, 1 << 16, "N",
      "apply: after N cut windows wait for theirs; 0: never", NULL},
     {"wait-seconds", 0, OPT_REAL, &wait_seconds, 0, 1e6, "S", "apply: for so long at most", NULL},
