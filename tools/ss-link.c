@@ -901,7 +901,7 @@ static int time_to(int64_t now, int64_t when, int timeout)
 static int timeout_of(int64_t now, int wait, bool pending)
 {
     int t = wait;
-    if (l.dir)
+    if (l.dir && l.state == DOWN) /* else the peer's keep-alives wake us often enough to tell that we live */
         t = time_to(now, l.state_ms, t);
     if (l.ended && (opt_ack || l.state == DOWN))
         t = time_to(now, l.heard_ms + (int64_t)(opt_drain * 1e3), t);
