@@ -327,6 +327,19 @@ static void log_step(const ss_refiner_report *r)
     fflush(t.log);
 }
 
+/* Gradients of the last step for the device of the i-th. */
+static uint64_t gradients_with(int i)
+{
+    ss_refiner_item g, other;
+    uint64_t n = 0;
+    ss_refiner_gradient(t.refiner, i, &g);
+    for (int k = 0; k < ss_refiner_gradients(t.refiner); k++) {
+        ss_refiner_gradient(t.refiner, k, &other);
+        n += other.device == g.device;
+    }
+    return n;
+}
+
 /* All of a step, or none of them when the last second has had its bytes. */
 static int put_gradients(ss_err *e)
 {
@@ -351,7 +364,7 @@ static int put_gradients(ss_err *e)
         ss_record rec = {.type = SS_TYPE_GRADIENT, .device = g.device, .epoch = g.epoch, .seq = g.seq};
         runner_pack(&t.m->config, &rec, g.cut, t.set->gradients, g.x, t.packed);
         ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)g.cut);
-        ss_attr_set_uint(&rec.attrs, SS_ATTR_COUNT, (uint64_t)n);
+        ss_attr_set_uint(&rec.attrs, SS_ATTR_COUNT, gradients_with(i));
         ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
         rc = put(&rec, e);
     }
