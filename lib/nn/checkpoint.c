@@ -139,7 +139,8 @@ int ss_checkpoint_write(ss_checkpoint_writer **pw, const char *path, ss_err *e)
     if (meta) {
         meta[0] = (ss_st_meta){"streamsplit.format", FORMAT};
         meta[1] = (ss_st_meta){"streamsplit.kind", "checkpoint"};
-        memcpy(meta + 2, w->meta, (size_t)w->nmeta * sizeof *meta);
+        if (w->nmeta)
+            memcpy(meta + 2, w->meta, (size_t)w->nmeta * sizeof *meta);
         rc = ss_st_write(path, SS_ATOMIC_KEEP, w->a, w->n, meta, w->nmeta + 2, e);
     } else {
         rc = ss_err_set(e, rc == SS_OK ? SS_ENOMEM : rc, "cannot write '%s': %s", path,
