@@ -1,6 +1,7 @@
 # kill -9 of a relay, of the command, of the multiplexer, of ss-serve itself, while devices send: all that they had
 # arrives in the end, once, in order (the command dies with status 9 otherwise). SS_KILLS: how many.
 . "$SS_SRC/tests/cli/lib.sh"
+[ -n "${SS_SLOW:-}" ] || skip 'kills go by the clock: set SS_SLOW'
 need python3
 export PYTHONPATH="$SS_SRC/tests/cli/ss-serve" PYTHONDONTWRITEBYTECODE=1
 cat >kills.py <<'P'

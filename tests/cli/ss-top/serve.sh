@@ -29,6 +29,7 @@ def ended(p):
 
 running = [start('server', SS_LISTEN='unix:sock', SS_DATA='d', SS_STATE='T', SS_REFINE='--every=4 --batch=8 --start=8')]
 try:
+    until(lambda: os.path.exists('sock'))
     running.append(start('device', SS_SOUND='synth:1 --realtime --loop=0', SS_DEVICE='3', SS_SERVER='unix:sock', SS_DATA='e',
                          SS_STATE='S', SS_POLICY='--policy=fixed --cut=5', SS_LINK='--retry=0.1'))
     until(lambda: os.path.exists('T/loss') and os.path.exists('T/device.3/u') and top('--check', 'T', 'S') == (0, ''))
