@@ -407,14 +407,6 @@ ss_record runner_gap(const ss_record *rec)
     return gap;
 }
 
-static bool all_finite(const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
-}
-
 static int take(const ss_record *rec, ss_err *e)
 {
     int from = 0, until = 0, rc;
@@ -446,7 +438,7 @@ static int take(const ss_record *rec, ss_err *e)
     }
     if (rc < 0)
         return rc;
-    if (in_dtype == SS_DTYPE_F32 && !all_finite(x, u.volume[from])) {
+    if (in_dtype == SS_DTYPE_F32 && !ss_all_finite(u.volume[from], x)) {
         if (!u.nonfinite_said)
             tool_warn("record %" PRIu64 " holds values that are not finite: a gap is put in its place",
                       ss_reader_count(u.r) - 1);

@@ -12,6 +12,7 @@
 #include "common.h"
 #include "io/atomic.h"
 #include "io/json.h"
+#include "kernels/kernels.h"
 #include "nn/exchange.h"
 #include "nn/layers_internal.h"
 #include "nn/net.h"
@@ -362,14 +363,6 @@ static struct calibration {
     uint64_t records, left_out;
 } cal;
 
-static bool all_finite(const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
-}
-
 static int take_record(const ss_record *rec, ss_err *e)
 {
     int rc = SS_OK;
@@ -380,7 +373,7 @@ static int take_record(const ss_record *rec, ss_err *e)
         rc = runner_unpack(rec, cal.n, cal.x, e);
     if (rc < 0)
         return rc;
-    if (!all_finite(cal.x, cal.n)) {
+    if (!ss_all_finite(cal.n, cal.x)) {
         cal.left_out++;
         return SS_OK;
     }

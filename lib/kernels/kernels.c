@@ -410,6 +410,15 @@ float ss_max_abs(size_t n, const float *x)
     return ss_kernels()->max_abs(n, x);
 }
 
+/* A product with 0 is 0 for finite numbers alone. */
+bool ss_all_finite(size_t n, const float *x)
+{
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * 0.0f;
+    return sum == 0.0f;
+}
+
 void ss_axpy(size_t n, float a, const float *x, float *y)
 {
     ss_kernels()->axpy(n, a, x, y);

@@ -231,6 +231,8 @@ double ss_sum_squares(size_t n, const float *x);
 double ss_dot(size_t n, const float *a, const float *b);
 /** Largest |x|, 0 for n = 0; NaN is passed over. */
 float ss_max_abs(size_t n, const float *x);
+/** No value is infinite or NaN. */
+bool ss_all_finite(size_t n, const float *x);
 /** y = fma(a, x, y). */
 void ss_axpy(size_t n, float a, const float *x, float *y);
 /** y = fma(a, x - y, y): a step of a moving average. */

@@ -360,14 +360,6 @@ static double add(size_t n, float weight, float *term, float *dz)
     return sqrt(ss_sum_squares(n, term));
 }
 
-static bool all_finite(size_t n, const float *x)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * 0.0f;
-    return sum == 0;
-}
-
 void ss_hybrid_directions(const ss_hybrid *h, int d, ss_rng *r, float *theta)
 {
     ss_rng_fill_normal(r, theta, (size_t)h->directions * (size_t)d);
@@ -385,7 +377,7 @@ void ss_hybrid_loss(const ss_hybrid *h, ss_pool *pool, const ss_hybrid_rows *b, 
     size_t size = (size_t)present * (size_t)b->d;
     carve(&s, h, b->n, b->d, present, work);
     memset(dz, 0, size * sizeof *dz);
-    if (!all_finite((size_t)b->n * (size_t)b->d, b->z))
+    if (!ss_all_finite((size_t)b->n * (size_t)b->d, b->z))
         r->loss = r->task = NAN;
     if (!b->n || isnan(r->loss))
         return;

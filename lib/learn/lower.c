@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/kernels.h"
 #include "nn/backprop.h"
 
 /* A window that was sent; the k-th oldest is in row (first + k) % kept of the ring. done: it has had its
@@ -136,14 +137,6 @@ void ss_lower_free(ss_lower *l)
 
 /* ---- windows ---- */
 
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * 0.0f;
-    return sum == 0;
-}
-
 static int check_cut(const ss_lower *l, int cut, ss_err *e)
 {
     if (cut > SS_CUT_INPUT && cut <= l->config.until)
@@ -167,10 +160,10 @@ int ss_lower_window(ss_lower *l, const ss_lower_item *w, float *out, ss_err *e)
     int rc = check_cut(l, w->cut, e);
     if (rc < 0)
         return rc;
-    if (!all_finite(w->x, l->cell))
+    if (!ss_all_finite(l->cell, w->x))
         return ss_err_set(e, SS_ERANGE, "window %" PRIu64 " has a value that is not finite", w->seq);
     ss_backprop_forward_between(l->net, SS_CUT_INPUT, w->cut, 1, w->x, out, 0);
-    if (!all_finite(out, l->volume[w->cut]))
+    if (!ss_all_finite(l->volume[w->cut], out))
         return ss_err_set(e, SS_ERANGE, "window %" PRIu64 " has a value at its cut that is not finite",
                           w->seq);
     ss_lower_drop(l);
@@ -221,7 +214,7 @@ int ss_lower_gradient(ss_lower *l, const ss_lower_item *g, ss_err *e)
     if (l->entry[row].cut != g->cut)
         return ss_err_set(e, SS_EUNFIT, "gradient at cut %s for window %" PRIu64 ", which was cut at %s",
                           ss_cut_name(g->cut), g->seq, ss_cut_name((int)l->entry[row].cut));
-    if (!all_finite(g->x, l->volume[g->cut]))
+    if (!ss_all_finite(l->volume[g->cut], g->x))
         return ss_err_set(e, SS_ERANGE, "the gradient of window %" PRIu64 " has a value that is not finite",
                           g->seq);
     int rc = make_room(l, e);

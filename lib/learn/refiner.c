@@ -258,14 +258,6 @@ void ss_refiner_free(ss_refiner *r)
 
 /* ---- windows ---- */
 
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += x[i] * 0.0f;
-    return sum == 0;
-}
-
 /* Back to weights that were good. */
 static void start_over(ss_refiner *r)
 {
@@ -287,7 +279,7 @@ static int finish(ss_refiner *r, const ss_refiner_item *w, float *z, ss_mixture_
     size_t d = (size_t)r->model->config.dim;
     if (w->cut < SS_CUT_INPUT || w->cut > SS_CUT_EMBEDDING)
         return ss_err_set(e, SS_EINVAL, "no cut %d", w->cut);
-    if (!all_finite(w->x, r->volume[w->cut]))
+    if (!ss_all_finite(r->volume[w->cut], w->x))
         return ss_err_set(e, SS_ERANGE, "window %" PRIu64 " has a value that is not finite", w->seq);
     if (w->cut < SS_CUT_EMBEDDING)
         ss_backprop_forward_between(r->net, w->cut, SS_CUT_EMBEDDING, 1, w->x, z, 0);
@@ -494,7 +486,7 @@ static void refresh(ss_refiner *r)
             continue;
         read_member(r, m, r->in);
         ss_backprop_forward_between(r->net, m->cut, SS_CUT_EMBEDDING, 1, r->in, r->fresh, 0);
-        if (!all_finite(r->fresh, d))
+        if (!ss_all_finite(d, r->fresh))
             continue; /* weights that overflow: the next window will show it */
         memcpy(r->z + at * d, r->fresh, d * sizeof *r->z);
         r->entry[at].step = r->steps;

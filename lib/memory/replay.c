@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/kernels.h"
 
 /* The table: what has to be the same, three counters, then a row for each window. */
 enum { MELS, FRAMES, HOP, WINDOWS, RING, FIRST, END, FRAME_END, ROWS };
@@ -117,11 +118,7 @@ int ss_replay_push(ss_replay *r, const float *x, uint64_t seq, bool continues)
 {
     int mels = r->c.mels, frames = r->c.frames;
     int64_t *t = r->table;
-    /* A product with 0 is 0 for finite numbers alone. */
-    float check = 0.0f;
-    for (size_t i = 0; i < (size_t)mels * (size_t)frames; i++)
-        check += x[i] * 0.0f;
-    if (check != 0.0f)
+    if (!ss_all_finite((size_t)mels * (size_t)frames, x))
         return SS_ERANGE;
 
     continues = continues && t[FIRST] < t[END];
