@@ -120,6 +120,10 @@ static const tool_option options[] = {
      NULL},
     {"devices", 0, OPT_INT, &refine.config.devices, 1, 1 << 20, "N", "refine: devices kept at once", NULL},
     {"ring-memory", 0, OPT_SIZE, &ring_memory, 0, 0, "SIZE", "refine: of all that is kept of devices", NULL},
+    {"rows", 0, OPT_INT, &refine.config.rows, 2, 1 << 20, "N",
+     "refine: embeddings in the loss of a step at most", NULL},
+    {"views", 0, OPT_FLAG, &refine.config.views, 0, 0, NULL,
+     "refine: alter windows before they are learnt from", NULL},
     {"stale", 0, OPT_INT, &refine.config.stale, 0, 1 << 30, "N",
      "refine: steps after which an embedding is left out; 0: never", NULL},
     {"sw", 0, OPT_REAL, &sw, 0, 1e6, "W", "refine: weight of the sliced Wasserstein distance", NULL},
@@ -221,6 +225,7 @@ static int configure_refiner(ss_err *e)
     c->micro_batch = config.micro_batch;
     c->start = config.start;
     c->loss.temperature = config.temperature;
+    c->augment = config.augment;
     c->loss.sw = (float)sw;
     c->loss.laplacian = (float)laplacian;
     c->optimiser = (ss_optimiser_config){config.optimiser, config.rate, config.warmup, config.clip};

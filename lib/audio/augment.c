@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/explog.h"
 
@@ -37,6 +38,13 @@ int ss_augment_check(const ss_augment *a, ss_err *e)
     if (!isfinite(a->input_mean))
         return ss_err_set(e, SS_ERANGE, "input_mean %g is not finite", (double)a->input_mean);
     return 0;
+}
+
+int ss_augment_describe(const ss_augment *a, char *out, size_t size)
+{
+    return snprintf(out, size, "augment %d %.9g %.9g %.9g %.9g %d %d %.9g %.9g", a->roll, (double)a->gain,
+                    (double)a->mix, (double)a->ratio, (double)a->noise, a->freq_mask, a->time_mask,
+                    (double)a->floor, (double)a->input_mean);
 }
 
 /* A mask of U{0..most} out of n, anywhere. */

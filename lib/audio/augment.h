@@ -24,6 +24,8 @@
 #ifndef SS_AUDIO_AUGMENT_H
 #define SS_AUDIO_AUGMENT_H
 
+#include <stddef.h>
+
 #include "../base/err.h"
 #include "../base/rng.h"
 
@@ -44,6 +46,8 @@ typedef struct ss_augment {
 void ss_augment_default(ss_augment *a);
 /** SS_ERANGE: a number outside its range, named in e. */
 int ss_augment_check(const ss_augment *a, ss_err *e);
+/** All its numbers as text, as snprintf writes it: two that are equal have the same. */
+int ss_augment_describe(const ss_augment *a, char *out, size_t size);
 
 /** What was drawn for one view. */
 typedef struct ss_view {

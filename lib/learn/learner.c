@@ -397,20 +397,16 @@ const ss_mixture *ss_learner_mixture(const ss_learner *l)
 static void describe(const ss_learner *l, char *out, size_t size)
 {
     const ss_learner_config *c = &l->config;
-    const ss_augment *a = &c->augment;
-    char arch[17];
+    char arch[17], augment[256];
     ss_model_arch_hash(&l->model->config, arch);
+    ss_augment_describe(&c->augment, augment, sizeof augment);
     snprintf(
         out, size,
         "arch %s kind %d negatives %u %d decoupled %d batch %d micro %d replay %d every %d start %d shift %d "
-        "temperature %.9g optimiser %d rate %.9g warmup %d clip %.9g seed %llu augment %d %.9g %.9g %.9g "
-        "%.9g %d "
-        "%d %.9g %.9g",
+        "temperature %.9g optimiser %d rate %.9g warmup %d clip %.9g seed %llu %s",
         arch, c->kind, c->negatives, c->nnegatives, c->decoupled, c->batch, c->micro_batch, c->replay,
         c->every, c->start, c->shift, (double)c->temperature, c->optimiser, (double)c->rate, c->warmup,
-        (double)c->clip, (unsigned long long)c->seed, a->roll, (double)a->gain, (double)a->mix,
-        (double)a->ratio, (double)a->noise, a->freq_mask, a->time_mask, (double)a->floor,
-        (double)a->input_mean);
+        (double)c->clip, (unsigned long long)c->seed, augment);
 }
 
 typedef struct part {

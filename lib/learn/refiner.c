@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "kernels/kernels.h"
+#include "learn/view.h"
 #include "nn/backprop.h"
 
 enum { SETTLE = 4 * SS_REFINER_WATCH }; /* steps before a run can be said to go wrong, and between anchors */
@@ -43,6 +44,8 @@ typedef struct member {
     int64_t slot, row;
     int cut, pending; /* index into `pending`, or -1 */
     int place;        /* number among the rows that have a gradient; -1: it is in no ring any more */
+    int other;        /* member that is mixed into its view, or -1 */
+    ss_view view;
 } member;
 
 struct ss_refiner {
@@ -51,7 +54,7 @@ struct ss_refiner {
     ss_pool *pool;
     ss_backprop *net;
     ss_mixture *mixture;
-    ss_rng directions, draws;
+    ss_rng directions, draws, views;
     watch watch;
     uint64_t windows, steps, optimiser_steps, settled, refused, rolled_back, since;
     uint64_t nslot, npending, first; /* rings in use; pending ones, a ring of config.every of them */
@@ -69,10 +72,12 @@ struct ss_refiner {
     int *which;       /* [every] its pending ones that have a gradient */
     member *member;   /* [batch] */
     int nmember;
-    int *part; /* [micro_batch] members that go through together */
+    bool through; /* some of them went through the network */
+    int *part;    /* [micro_batch] members that go through together */
     float *grad, *moment, *moment2;
     float *anchor;  /* all values of the model, from when they were good */
     float *in, *dz; /* [micro_batch][most], [micro_batch][d] */
+    float *raw;     /* [2][most] what a view is made of */
     float *theta, *fresh;
     void *packed; /* the mixture's state, for a checkpoint */
     /* Rows of a step, as many as have been needed. */
@@ -82,23 +87,27 @@ struct ss_refiner {
     uint64_t *seq;
     int32_t *label;
     uint8_t *present;
-    uint32_t *candidate;
+    size_t candidates;
+    uint32_t *candidate; /* [candidates] */
     float *work, *drows;
     size_t work_size;
 };
 
 void ss_refiner_config_default(ss_refiner_config *c)
 {
-    *c = (ss_refiner_config){.window = 100,
+    *c = (ss_refiner_config){.window = 320,
+                             .rows = 1024,
                              .devices = 64,
                              .every = 16,
                              .batch = 64,
                              .micro_batch = 16,
                              .start = 64,
                              .stale = 256,
+                             .views = true,
                              .optimiser = {SS_OPTIMISER_SGD, 0.03f, 20, 1},
                              .seed = 1};
     ss_hybrid_default(&c->loss);
+    ss_augment_default(&c->augment);
 }
 
 static size_t volume_at(const ss_model_config *m, int cut)
@@ -136,6 +145,7 @@ static int check(const ss_refiner_config *c, const ss_model_config *m, ss_err *e
         {"micro-batch", c->micro_batch, 1, 8192},
         {"start", c->start, 2, 1 << 20},
         {"stale", c->stale, 0, 1 << 30},
+        {"rows", c->rows, c->batch, 1 << 20},
         {"rate", c->optimiser.rate, 0, 100},
         {"warmup", c->optimiser.warmup, 0, 1 << 30},
         {"clip", c->optimiser.clip, 0, 1e9},
@@ -153,6 +163,9 @@ static int check(const ss_refiner_config *c, const ss_model_config *m, ss_err *e
         if (!(bounds[i].value >= bounds[i].min && bounds[i].value <= bounds[i].max))
             return ss_err_set(e, SS_ERANGE, "%s: found %g, expected %g to %g", bounds[i].name,
                               bounds[i].value, bounds[i].min, bounds[i].max);
+    int rc = ss_augment_check(&c->augment, e);
+    if (rc < 0)
+        return rc;
     if (c->optimiser.kind != SS_OPTIMISER_ADAM && c->optimiser.kind != SS_OPTIMISER_SGD)
         return ss_err_set(e, SS_ERANGE, "optimiser: found %d, expected adam or sgd", c->optimiser.kind);
     if (c->memory && c->memory < ss_refiner_ring_size(c, m))
@@ -199,11 +212,12 @@ static int alloc_all(ss_refiner *r)
     r->anchor = ss_zalloc(r->model->nvalue, sizeof *r->anchor);
     r->in = ss_alloc(micro * r->most, sizeof *r->in);
     r->dz = ss_alloc(2 * micro * d, sizeof *r->dz);
+    r->raw = ss_alloc(2 * r->most, sizeof *r->raw);
     r->theta = ss_alloc((size_t)c->loss.directions * d, sizeof *r->theta);
     r->fresh = ss_alloc(d, sizeof *r->fresh);
     r->packed = ss_alloc(ss_mixture_state_size(r->mixture), 1);
     return r->slot && r->entry && r->z && r->pending && r->x && r->which && r->kept && r->member && r->part &&
-                   r->drows && r->grad && r->moment && r->moment2 && r->anchor && r->in && r->dz &&
+                   r->drows && r->raw && r->grad && r->moment && r->moment2 && r->anchor && r->in && r->dz &&
                    r->theta && r->fresh && r->packed
                ? SS_OK
                : SS_ENOMEM;
@@ -223,6 +237,7 @@ int ss_refiner_create(ss_refiner **out, const ss_refiner_config *c, ss_model *m,
     r->pool = pool;
     r->directions = ss_rng_make(c->seed, 4);
     r->draws = ss_rng_make(c->seed, 5);
+    r->views = ss_rng_make(c->seed, 6);
     r->most = widest(&m->config);
     r->watch.scale = 1;
     for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++)
@@ -247,10 +262,10 @@ void ss_refiner_free(ss_refiner *r)
         return;
     ss_backprop_close(&r->net);
     ss_mixture_free(r->mixture);
-    void *blocks[] = {r->slot,   r->entry,   r->z,      r->pending,   r->x,     r->which,   r->grad,
-                      r->moment, r->moment2, r->anchor, r->in,        r->dz,    r->theta,   r->fresh,
-                      r->packed, r->rows,    r->chain,  r->seq,       r->label, r->present, r->work,
-                      r->drows,  r->kept,    r->member, r->candidate, r->part};
+    void *blocks[] = {r->slot,   r->entry,   r->z,      r->pending, r->x,         r->which,   r->grad,
+                      r->moment, r->moment2, r->anchor, r->in,      r->dz,        r->theta,   r->fresh,
+                      r->packed, r->rows,    r->chain,  r->seq,     r->label,     r->present, r->work,
+                      r->drows,  r->raw,     r->kept,   r->member,  r->candidate, r->part};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ss_free(blocks[i]);
     ss_free(r);
@@ -407,23 +422,25 @@ static void *renew(void *old, size_t count, size_t size)
 
 static int reserve(ss_refiner *r)
 {
-    size_t n = 0, d = (size_t)r->model->config.dim;
+    size_t all = 0, d = (size_t)r->model->config.dim;
     for (uint64_t i = 0; i < r->nslot; i++)
-        n += (size_t)r->slot[i].count;
+        all += (size_t)r->slot[i].count;
+    size_t n = all < (size_t)r->config.rows ? all : (size_t)r->config.rows;
     size_t work = ss_hybrid_work(&r->config.loss, (int)n, (int)d, r->config.batch);
-    if ((int)n <= r->room && work <= r->work_size)
+    if (all <= r->candidates && (int)n <= r->room && work <= r->work_size)
         return SS_OK;
+    r->candidates = r->work_size = 0;
     r->room = 0;
-    r->work_size = 0;
+    r->candidate = renew(r->candidate, all, sizeof *r->candidate);
     r->rows = renew(r->rows, n * d, sizeof *r->rows);
     r->chain = renew(r->chain, n, sizeof *r->chain);
     r->seq = renew(r->seq, n, sizeof *r->seq);
     r->label = renew(r->label, n, sizeof *r->label);
     r->present = renew(r->present, n, sizeof *r->present);
-    r->candidate = renew(r->candidate, n, sizeof *r->candidate);
     r->work = renew(r->work, work, sizeof *r->work);
     if (!r->rows || !r->chain || !r->seq || !r->label || !r->present || !r->candidate || !r->work)
         return SS_ENOMEM;
+    r->candidates = all;
     r->room = (int)n;
     r->work_size = work;
     return SS_OK;
@@ -434,12 +451,38 @@ static const pending *pending_at(const ss_refiner *r, int i)
     return &r->pending[(r->first + (uint64_t)i) % (uint64_t)r->config.every];
 }
 
-static bool is_pending(const ss_refiner *r, int64_t s, int64_t row)
+static member *member_at(const ss_refiner *r, int64_t s, int64_t row)
 {
-    for (int i = 0; i < (int)r->npending; i++)
-        if (pending_at(r, i)->slot == s && pending_at(r, i)->row == row)
-            return true;
-    return false;
+    for (int i = 0; i < r->nmember; i++)
+        if (r->member[i].slot == s && r->member[i].row == row)
+            return &r->member[i];
+    return NULL;
+}
+
+static void add_member(ss_refiner *r, int64_t s, int64_t row, int cut, int at)
+{
+    r->member[r->nmember++] = (member){s, row, cut, at, .place = -1, .other = -1};
+}
+
+static bool can_be_drawn(const ss_refiner *r, uint32_t s, uint32_t row)
+{
+    int64_t cut = r->entry[s * (uint32_t)r->config.window + row].cut;
+    return cut >= 0 && cut != SS_CUT_EMBEDDING && !member_at(r, s, row);
+}
+
+/* A positive of row `row` of ring s, if there is one to be drawn: row, or -1. */
+static int64_t draw_mate(ss_refiner *r, uint32_t s, uint32_t row)
+{
+    const entry *ring = &r->entry[(size_t)s * (size_t)r->config.window], *own = &ring[row];
+    uint32_t n = 0;
+    int64_t found = -1;
+    for (uint32_t k = 0; k < (uint32_t)r->slot[s].count; k++) {
+        uint64_t far = ring[k].seq > own->seq ? ring[k].seq - own->seq : own->seq - ring[k].seq;
+        if (far && far <= (uint64_t)r->config.loss.near && ring[k].epoch == own->epoch &&
+            ring[k].clip == own->clip && can_be_drawn(r, s, k) && ss_rng_below(&r->draws, ++n) == 0)
+            found = k;
+    }
+    return found;
 }
 
 /* Those that came since the last step, and as many drawn from the others as the batch has room for. */
@@ -450,18 +493,21 @@ static void gather_members(ss_refiner *r)
     for (int i = 0; i < (int)r->npending; i++) {
         const pending *p = pending_at(r, i);
         if (p->slot >= 0)
-            r->member[r->nmember++] = (member){p->slot, p->row, (int)p->cut, (int)(p - r->pending), -1};
+            add_member(r, p->slot, p->row, (int)p->cut, (int)(p - r->pending));
     }
     for (uint32_t s = 0; draws(r) && s < r->nslot; s++)
-        for (uint32_t row = 0; row < (uint32_t)r->slot[s].count; row++) {
-            int64_t cut = r->entry[s * window + row].cut;
-            if (cut >= 0 && cut != SS_CUT_EMBEDDING && !is_pending(r, s, row))
+        for (uint32_t row = 0; row < (uint32_t)r->slot[s].count; row++)
+            if (can_be_drawn(r, s, row))
                 r->candidate[n++] = s * window + row;
-        }
     while (n && r->nmember < r->config.batch) {
-        uint32_t k = ss_rng_below(&r->draws, n), at = r->candidate[k];
-        r->member[r->nmember++] = (member){at / window, at % window, (int)r->entry[at].cut, -1, -1};
+        uint32_t k = ss_rng_below(&r->draws, n), at = r->candidate[k], s = at / window;
         r->candidate[k] = r->candidate[--n];
+        if (!can_be_drawn(r, s, at % window))
+            continue;
+        add_member(r, s, at % window, (int)r->entry[at].cut, -1);
+        int64_t mate = r->nmember < r->config.batch ? draw_mate(r, s, at % window) : -1;
+        if (mate >= 0)
+            add_member(r, s, mate, (int)r->entry[s * window + (uint32_t)mate].cut, -1);
     }
 }
 
@@ -475,99 +521,179 @@ static void read_member(const ss_refiner *r, const member *m, float *x)
         ss_f32_from_f16(r->volume[m->cut], r->kept + at * r->most, x);
 }
 
-/* Embeddings of those that were drawn, under the weights as they are now. */
-static void refresh(ss_refiner *r)
+static void draw_views(ss_refiner *r)
+{
+    const ss_model_config *c = &r->model->config;
+    for (int i = 0; i < r->nmember; i++) {
+        member *m = &r->member[i];
+        ss_augment_draw(&r->config.augment, &r->views, c->mels, c->frames, &m->view);
+        m->other = (int)ss_rng_below(&r->views, (uint32_t)r->nmember);
+        if (m->other == i || r->member[m->other].cut != m->cut)
+            m->other = -1;
+    }
+}
+
+/* What it is seen as in this step. */
+static void view_member(const ss_refiner *r, const member *m, float *x)
+{
+    const ss_model_config *c = &r->model->config;
+    if (!r->config.views) {
+        read_member(r, m, x);
+        return;
+    }
+    float *own = r->raw, *other = m->other >= 0 ? r->raw + r->most : NULL;
+    read_member(r, m, own);
+    if (other)
+        read_member(r, &r->member[m->other], other);
+    if (m->cut == SS_CUT_INPUT) {
+        ss_augment_apply(&r->config.augment, &m->view, c->mels, c->frames, own, other, x);
+    } else {
+        uint32_t d[3];
+        ss_model_cut_shape(c, m->cut, d);
+        ss_view_cut(&m->view, c->mels, c->frames, d, own, other, x);
+    }
+}
+
+/* The gradient at what a pending member came as, from that at its view. */
+static void put_gradient(ss_refiner *r, const member *m, const float *at_view)
+{
+    const ss_model_config *c = &r->model->config;
+    uint32_t d[3];
+    float *to = r->x + (size_t)m->pending * r->most;
+    ss_model_cut_shape(c, m->cut, d);
+    if (r->config.views)
+        ss_view_cut_back(&m->view, c->mels, c->frames, d, m->other >= 0, at_view, to);
+    else
+        memcpy(to, at_view, r->volume[m->cut] * sizeof *to);
+}
+
+/* Calls `each` for parts of at most micro_batch members that `want` asks for, all cut at one place. */
+static void in_parts(ss_refiner *r, bool (*want)(const ss_refiner *r, const member *m),
+                     void (*each)(ss_refiner *r, int cut, const int *which, int n))
+{
+    for (int cut = SS_CUT_INPUT; cut < SS_CUT_EMBEDDING; cut++) {
+        int n = 0;
+        for (int i = 0; i < r->nmember; i++) {
+            if (r->member[i].cut == cut && want(r, &r->member[i]))
+                r->part[n++] = i;
+            if (n && (n == r->config.micro_batch || i + 1 == r->nmember)) {
+                each(r, cut, r->part, n);
+                n = 0;
+            }
+        }
+    }
+}
+
+static void load_part(ss_refiner *r, int cut, const int *which, int n)
+{
+    for (int i = 0; i < n; i++)
+        view_member(r, &r->member[which[i]], r->in + (size_t)i * r->volume[cut]);
+}
+
+static bool is_outdated(const ss_refiner *r, const member *m)
+{
+    return r->config.views || m->pending < 0;
+}
+
+static void embed_part(ss_refiner *r, int cut, const int *which, int n)
 {
     size_t d = (size_t)r->model->config.dim;
-    for (int i = 0; i < r->nmember; i++) {
-        const member *m = &r->member[i];
+    load_part(r, cut, which, n);
+    ss_backprop_forward_between(r->net, cut, SS_CUT_EMBEDDING, n, r->in, r->dz, 0);
+    for (int i = 0; i < n; i++) {
+        const member *m = &r->member[which[i]];
         size_t at = (size_t)(m->slot * r->config.window + m->row);
-        if (m->pending >= 0)
-            continue;
-        read_member(r, m, r->in);
-        ss_backprop_forward_between(r->net, m->cut, SS_CUT_EMBEDDING, 1, r->in, r->fresh, 0);
-        if (!ss_all_finite(d, r->fresh))
+        const float *z = r->dz + (size_t)i * d;
+        if (!ss_all_finite(d, z))
             continue; /* weights that overflow: the next window will show it */
-        memcpy(r->z + at * d, r->fresh, d * sizeof *r->z);
+        memcpy(r->z + at * d, z, d * sizeof *z);
         r->entry[at].step = r->steps;
     }
 }
 
-/* All rows that count, device by device, the oldest first. *present: those that have a gradient. */
+static bool is_stale(const ss_refiner *r, const entry *x)
+{
+    return r->config.stale && r->steps - x->step > (uint64_t)r->config.stale;
+}
+
+/* All rows that count, device by device, the oldest first; when they are more than the loss takes, those that
+ * have a gradient and some of the others. *present: those with a gradient. */
 static ss_hybrid_rows gather_rows(ss_refiner *r, int *present)
 {
     size_t d = (size_t)r->model->config.dim, window = (size_t)r->config.window;
+    uint32_t chain = 0, others = 0, room = (uint32_t)r->config.rows;
     int n = 0;
-    uint32_t chain = 0;
     *present = 0;
+    for (uint64_t s = 0; s < r->nslot; s++)
+        for (int64_t k = 0; k < r->slot[s].count; k++)
+            others += !is_stale(r, &r->entry[s * window + (size_t)k]);
+    for (int i = 0; i < r->nmember; i++) {
+        const member *m = &r->member[i];
+        others -= !is_stale(r, &r->entry[(size_t)m->slot * window + (size_t)m->row]);
+        room--;
+    }
     for (uint64_t s = 0; s < r->nslot; s++) {
         const entry *before = NULL;
         for (int64_t k = 0; k < r->slot[s].count; k++) {
             size_t row = (size_t)(r->slot[s].first + k) % window, at = (size_t)s * window + row;
             const entry *x = &r->entry[at];
-            if (r->config.stale && r->steps - x->step > (uint64_t)r->config.stale)
+            if (is_stale(r, x))
                 continue;
+            member *m = member_at(r, (int64_t)s, (int64_t)row);
+            if (!m && others-- > room && ss_rng_below(&r->draws, others + 1) >= room)
+                continue;
+            room -= !m;
             chain += !before || before->epoch != x->epoch || before->clip != x->clip;
             before = x;
             memcpy(r->rows + (size_t)n * d, r->z + at * d, d * sizeof *r->z);
             r->chain[n] = chain;
             r->seq[n] = x->seq;
             r->label[n] = (int32_t)x->label;
-            r->present[n] = 0;
-            for (int i = 0; i < r->nmember && !r->present[n]; i++)
-                if (r->member[i].slot == (int64_t)s && r->member[i].row == (int64_t)row) {
-                    r->present[n] = 1;
-                    r->member[i].place = (*present)++;
-                }
+            r->present[n] = m != NULL;
+            if (m)
+                m->place = (*present)++;
             n++;
         }
     }
     return (ss_hybrid_rows){n, (int)d, r->rows, r->chain, r->seq, r->label, r->present};
 }
 
-/* Gradients of n members that were cut at `cut` through the network. */
-static void go_back(ss_refiner *r, int cut, const int *which, int n)
+static bool has_place(const ss_refiner *r, const member *m)
+{
+    (void)r;
+    return m->place >= 0;
+}
+
+/* Their gradients through the network. */
+static void part_back(ss_refiner *r, int cut, const int *which, int n)
 {
     size_t d = (size_t)r->model->config.dim, volume = r->volume[cut];
     bool want = r->config.gradients && cut > SS_CUT_INPUT;
     float *z = r->dz + (size_t)r->config.micro_batch * d;
-    for (int i = 0; i < n; i++) {
-        const member *m = &r->member[which[i]];
-        read_member(r, m, r->in + (size_t)i * volume);
-        memcpy(r->dz + (size_t)i * d, r->drows + (size_t)m->place * d, d * sizeof *z);
-    }
+    load_part(r, cut, which, n);
+    for (int i = 0; i < n; i++)
+        memcpy(r->dz + (size_t)i * d, r->drows + (size_t)r->member[which[i]].place * d, d * sizeof *z);
     ss_backprop_forward_between(r->net, cut, SS_CUT_EMBEDDING, n, r->in, z, 1);
     ss_backprop_backward(r->net, r->dz, r->grad, want ? r->in : NULL);
     for (int i = 0; want && i < n; i++)
         if (r->member[which[i]].pending >= 0)
-            memcpy(r->x + (size_t)r->member[which[i]].pending * r->most, r->in + (size_t)i * volume,
-                   volume * sizeof *r->in);
+            put_gradient(r, &r->member[which[i]], r->in + (size_t)i * volume);
+    r->through = true;
 }
 
 /* All members, cut by cut. True: some went through the network. */
 static bool all_back(ss_refiner *r)
 {
     size_t d = (size_t)r->model->config.dim;
-    bool through = false;
     memset(r->grad, 0, r->model->ntrainable * sizeof *r->grad);
-    for (int cut = SS_CUT_INPUT; cut < SS_CUT_EMBEDDING; cut++) {
-        int n = 0;
-        for (int i = 0; i < r->nmember; i++) {
-            if (r->member[i].cut == cut && r->member[i].place >= 0)
-                r->part[n++] = i;
-            if (n && (n == r->config.micro_batch || i + 1 == r->nmember)) {
-                go_back(r, cut, r->part, n);
-                through = true;
-                n = 0;
-            }
-        }
-    }
+    r->through = false;
+    in_parts(r, has_place, part_back);
     for (int i = 0; i < r->nmember; i++) {
         const member *m = &r->member[i];
         if (m->place >= 0 && m->cut == SS_CUT_EMBEDDING)
             memcpy(r->x + (size_t)m->pending * r->most, r->drows + (size_t)m->place * d, d * sizeof *r->x);
     }
-    return through;
+    return r->through;
 }
 
 /* Before a step: is the run well? Weights that have been good are kept to go back to. False: it went back. */
@@ -579,7 +705,7 @@ static bool watch_over(ss_refiner *r, const ss_hybrid_result *h, int rows)
     double gain = 1 - h->task / log(rows);
     w->gain += (gain - w->gain) / SS_REFINER_WATCH;
     w->best = w->gain > w->best ? w->gain : w->best * (1 - 1.0 / 4096);
-    if (r->settled > SETTLE && w->best > 0.05 && w->gain < w->best / 3) {
+    if (r->settled > SETTLE && w->best > 0.02 && w->gain < w->best / 3) {
         start_over(r);
         return false;
     }
@@ -624,7 +750,9 @@ int ss_refiner_step(ss_refiner *r)
     if (rc < 0)
         return rc;
     gather_members(r);
-    refresh(r);
+    if (r->config.views)
+        draw_views(r);
+    in_parts(r, is_outdated, embed_part);
     ss_hybrid_rows rows = gather_rows(r, &present);
     ss_hybrid_result h;
     ss_hybrid_directions(&r->config.loss, rows.d, &r->directions, r->theta);
@@ -691,17 +819,19 @@ static void describe(const ss_refiner *r, char *out, size_t size)
 {
     const ss_refiner_config *c = &r->config;
     const ss_hybrid *h = &c->loss;
-    char arch[17];
+    char arch[17], views[256] = "none";
     ss_model_arch_hash(&r->model->config, arch);
-    snprintf(
-        out, size,
-        "arch %s window %d slots %d every %d batch %d micro %d start %d stale %d temperature %.9g sw %.9g "
-        "laplacian %.9g near %d bridge %d apart %d neighbours %d span %.9g directions %d optimiser %d "
-        "rate %.9g warmup %d clip %.9g seed %" PRIu64,
-        arch, c->window, r->slots, c->every, c->batch, c->micro_batch, c->start, c->stale,
-        (double)h->temperature, (double)h->sw, (double)h->laplacian, h->near, h->bridge, h->apart,
-        h->neighbours, (double)h->span, h->directions, c->optimiser.kind, (double)c->optimiser.rate,
-        c->optimiser.warmup, (double)c->optimiser.clip, c->seed);
+    if (c->views)
+        ss_augment_describe(&c->augment, views, sizeof views);
+    snprintf(out, size,
+             "arch %s window %d slots %d every %d batch %d micro %d rows %d start %d stale %d temperature "
+             "%.9g sw %.9g "
+             "laplacian %.9g near %d bridge %d apart %d neighbours %d span %.9g directions %d optimiser %d "
+             "rate %.9g warmup %d clip %.9g seed %" PRIu64 " views %s",
+             arch, c->window, r->slots, c->every, c->batch, c->micro_batch, c->rows, c->start, c->stale,
+             (double)h->temperature, (double)h->sw, (double)h->laplacian, h->near, h->bridge, h->apart,
+             h->neighbours, (double)h->span, h->directions, c->optimiser.kind, (double)c->optimiser.rate,
+             c->optimiser.warmup, (double)c->optimiser.clip, c->seed, views);
 }
 
 typedef struct part {
@@ -778,6 +908,7 @@ int ss_refiner_save(ss_refiner *r, ss_checkpoint_writer *w, ss_err *e)
         ss_checkpoint_put_int(w, n[i].name, (int64_t)*n[i].value);
     ss_checkpoint_put_rng(w, "directions", &r->directions);
     ss_checkpoint_put_rng(w, "draws", &r->draws);
+    ss_checkpoint_put_rng(w, "views", &r->views);
     describe(r, text, sizeof text);
     ss_checkpoint_put_text(w, "refiner", text);
     return SS_OK;
@@ -846,6 +977,8 @@ int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
     if (rc >= 0)
         rc = ss_checkpoint_get_rng(c, "draws", &r->draws, e);
     if (rc >= 0)
+        rc = ss_checkpoint_get_rng(c, "views", &r->views, e);
+    if (rc >= 0)
         rc = load_mixture(r, c, e);
     if (rc >= 0 && !sound(r))
         rc = ss_err_set(e, SS_EDAMAGED, "the rings of the checkpoint are not sound");
@@ -860,7 +993,7 @@ size_t ss_refiner_memory(const ss_refiner *r)
     size_t every = (size_t)c->every, micro = (size_t)c->micro_batch, d = (size_t)r->model->config.dim;
     size_t moments = c->optimiser.kind == SS_OPTIMISER_ADAM ? 3 : 2; /* and the gradient */
     return ss_backprop_memory(r->net) + (size_t)r->slots * ss_refiner_ring_size(c, &r->model->config) +
-           ((every + micro) * r->most + moments * r->model->ntrainable + r->model->nvalue + r->work_size +
+           ((every + micro + 2) * r->most + moments * r->model->ntrainable + r->model->nvalue + r->work_size +
             ((size_t)r->room + (size_t)c->batch + 2 * micro) * d) *
                sizeof(float);
 }

@@ -39,6 +39,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../audio/augment.h"
 #include "../base/pool.h"
 #include "../memory/mixture.h"
 #include "../nn/checkpoint.h"
@@ -49,15 +50,18 @@
 #define SS_REFINER_WATCH 16
 
 typedef struct ss_refiner_config {
-    int window;      /* embeddings kept of each device */
-    int devices;     /* rings at most */
-    size_t memory;   /* bytes of all rings at most; 0: no cap but `devices` */
-    int every;       /* windows that come for each step, at most `window` */
-    int batch;       /* windows gone through in a step, at least `every` */
-    int micro_batch; /* of them at once */
-    int start;       /* windows before the first step */
-    int stale;       /* steps; 0: an embedding never gets too old */
-    bool gradients;  /* keep those at the cuts */
+    int window;         /* embeddings kept of each device */
+    int devices;        /* rings at most */
+    size_t memory;      /* bytes of all rings at most; 0: no cap but `devices` */
+    int every;          /* windows that come for each step, at most `window` */
+    int batch;          /* windows gone through in a step, at least `every` */
+    int micro_batch;    /* of them at once */
+    int start;          /* windows before the first step */
+    int rows;           /* of the loss at most, at least `batch` */
+    int stale;          /* steps; 0: an embedding never gets too old */
+    bool gradients;     /* keep those at the cuts */
+    bool views;         /* windows are altered before a step goes through them, */
+    ss_augment augment; /* so */
     ss_hybrid loss;
     ss_optimiser_config optimiser;
     uint64_t seed;

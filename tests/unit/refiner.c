@@ -56,6 +56,7 @@ static ss_refiner_config make_config(void)
     c.every = c.batch = 6;
     c.micro_batch = 4;
     c.start = 12;
+    c.views = false;
     c.optimiser.warmup = 0;
     return c;
 }
@@ -197,36 +198,74 @@ START_TEST(a_step_lowers_the_loss)
 }
 END_TEST
 
+/* Windows as they are, and views of them at any cut; in the second case in losses of fewer rows than there
+ * are. */
 START_TEST(it_learns)
 {
-    ss_model *m = make_model(SS_NORM_WEIGHT);
-    ss_refiner_config c = make_config();
-    c.window = 40;
-    c.every = 8;
-    c.batch = 32;
-    c.micro_batch = 8;
-    c.optimiser.rate = 0.03f;
-    ss_refiner *r = make_refiner(&c, m, NULL);
-    ss_refiner_report rep;
-    double early = 0;
-    for (uint64_t i = 0; i < 900; i++) {
-        ck_assert_int_eq(hear_at(r, m, (uint32_t)(i % 3), i / 3, SS_CUT_INPUT, NULL), SS_OK);
-        if (ss_refiner_due(r))
-            ck_assert_int_eq(ss_refiner_step(r), 1);
-        if (i == 200) {
-            ss_refiner_report_last(r, &rep);
-            early = rep.gain;
+    for (int views = 0; views < 2; views++) {
+        ss_model *m = make_model(SS_NORM_WEIGHT);
+        ss_refiner_config c = make_config();
+        c.window = 40;
+        c.every = 8;
+        c.batch = 32;
+        c.micro_batch = 8;
+        c.optimiser.rate = 0.03f;
+        c.views = views;
+        c.augment = (ss_augment){1, 0.3f, 0.1f, 1e3f, 0, 1, 2, 1e-6f, -4};
+        c.rows = views ? 100 : 1024;
+        ss_refiner *r = make_refiner(&c, m, NULL);
+        ss_refiner_report rep;
+        double early = 0;
+        for (uint64_t i = 0; i < 900; i++) {
+            int cut = views && i % 4 == 0 ? SS_CUT_BLOCK0 : SS_CUT_INPUT;
+            ck_assert_int_eq(hear_at(r, m, (uint32_t)(i % 3), i / 3, cut, NULL), SS_OK);
+            if (ss_refiner_due(r))
+                ck_assert_int_eq(ss_refiner_step(r), 1);
+            if (i == 200) {
+                ss_refiner_report_last(r, &rep);
+                early = rep.gain;
+            }
         }
+        ss_refiner_report_last(r, &rep);
+        ck_assert_uint_eq(rep.refused + rep.rolled_back, 0);
+        ck_assert_int_eq(rep.rows, views ? 100 : 120);
+        ck_assert_int_eq(rep.present, 32);
+        ck_assert_double_gt(rep.gain, early + (views ? 0.04 : 0.1));
+        ck_assert_double_gt(rep.loss.positive, rep.loss.negative + (views ? 0.04 : 0.2));
+        ck_assert_double_lt(rep.loss.sw, views ? 1.6 : 1.2);
+        ss_err e;
+        ck_assert_int_eq(ss_refiner_store_mixture(r, &e), SS_OK);
+        ck_assert_uint_gt(m->mixture_size, 0);
+        ck_assert_uint_le(m->mixture_size, SS_MIXTURE_MAX_BYTES);
+        ss_refiner_free(r);
+        ss_model_free(m);
     }
-    ss_refiner_report_last(r, &rep);
-    ck_assert_uint_eq(rep.refused + rep.rolled_back, 0);
-    ck_assert_double_gt(rep.gain, early + 0.1);
-    ck_assert_double_gt(rep.loss.positive, rep.loss.negative + 0.2);
-    ck_assert_double_lt(rep.loss.sw, 1.2);
-    ss_err e;
-    ck_assert_int_eq(ss_refiner_store_mixture(r, &e), SS_OK);
-    ck_assert_uint_gt(m->mixture_size, 0);
-    ck_assert_uint_le(m->mixture_size, SS_MIXTURE_MAX_BYTES);
+}
+END_TEST
+
+/* What goes back to a device is the gradient at what it sent, not at the view that was made of it. */
+START_TEST(gradients_behind_views)
+{
+    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_refiner_config c = make_config();
+    c.gradients = c.views = true;
+    c.augment = (ss_augment){0, 0, 0, 1, 0, MELS, 0, 1e-6f, 0};
+    ss_refiner *r = make_refiner(&c, m, NULL);
+    for (uint64_t w = 0; w < 12; w++)
+        ck_assert_int_eq(hear_at(r, m, 1, w, SS_CUT_BLOCK0, NULL), SS_OK);
+    ck_assert_int_eq(ss_refiner_step(r), 1);
+    uint32_t d[3];
+    ss_model_cut_shape(&m->config, SS_CUT_BLOCK0, d);
+    int whole = 0, cleared = 0;
+    for (int i = 0; i < ss_refiner_gradients(r); i++) {
+        ss_refiner_item g;
+        ss_refiner_gradient(r, i, &g);
+        for (uint32_t row = 0; row < d[0] * d[1]; row++)
+            *(ss_sum_squares(d[2], g.x + row * d[2]) > 0 ? &whole : &cleared) += 1;
+    }
+    ck_assert_int_eq(whole + cleared, (int)(6 * d[0] * d[1])); /* rows that were masked have none */
+    ck_assert_int_gt(whole, 0);
+    ck_assert_int_gt(cleared, 0);
     ss_refiner_free(r);
     ss_model_free(m);
 }
@@ -366,6 +405,8 @@ START_TEST(stopped_and_resumed_gives_the_same_bits)
         unlink(path);
         c.optimiser.kind = i & 1 ? SS_OPTIMISER_ADAM : SS_OPTIMISER_SGD;
         c.batch = i < 3 ? 13 : c.every;
+        c.views = i < 2;
+        c.rows = i == 1 ? 20 : 1024;
         ss_err e;
         ss_model *whole = make_model(SS_NORM_WEIGHT), *first = make_model(SS_NORM_WEIGHT);
         ss_model *second = make_model(SS_NORM_WEIGHT);
@@ -626,6 +667,7 @@ START_TEST(bounds_and_memory)
 END_TEST
 
 UNIT_MAIN("refiner", finished_anywhere_it_is_the_same, a_step_lowers_the_loss, it_learns,
-          split_learning_is_whole_learning, gradients_of_mixed_cuts, stopped_and_resumed_gives_the_same_bits,
-          the_device_heard_least_recently_makes_room, old_embeddings_are_left_out,
-          what_is_not_finite_changes_nothing, a_run_that_goes_wrong_is_taken_back, bounds_and_memory)
+          split_learning_is_whole_learning, gradients_of_mixed_cuts, gradients_behind_views,
+          stopped_and_resumed_gives_the_same_bits, the_device_heard_least_recently_makes_room,
+          old_embeddings_are_left_out, what_is_not_finite_changes_nothing,
+          a_run_that_goes_wrong_is_taken_back, bounds_and_memory)

@@ -5,7 +5,7 @@ ss-model init -o m.safetensors
 ss-capture synth:4 --duration=26 --epoch=5 | ss-featurize >all.sst
 ss-cat --stream --slice=0:40 all.sst >f.sst
 step='--micro-batch=5 --optimiser=sgd --clip=0 --rate=0.05 --warmup=2'
-server="$step --batch=8 --every=8 --start=8"
+server="$step --no-views --batch=8 --every=8 --start=8"
 
 # lockstep CUT DTYPE [OPTION...]: device d.safetensors and server s.safetensors learn from f.sst through the cut
 lockstep() {
