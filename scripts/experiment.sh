@@ -10,7 +10,10 @@
 #   --add NAME=SPEC   one more method: options of ss-train; 'shuffle' in front of them draws clips in random order,
 #                     'init:OPTION' goes to ss-model init, 'loop:N' overrides --loop; 'share:I' takes only the classes
 #                     of device I of three, 'thin:N' only every N-th window; 'devices' sends what each of the three
-#                     hears through ss-link and ss-serve to one refiner, whose options the others are then
+#                     hears through ss-link and ss-serve to one refiner, whose options the others are then;
+#                     'quarter': a device learns from one of four stretches of ten windows, which it finishes itself,
+#                     and with 'devices' sends the others uncut and takes the weight deltas that come back: then the
+#                     model of device 1 is judged
 #   --folds LIST      folds to test (default: all of the manifest)
 #   --seeds LIST      (default 1)
 #   --loop N          how often a learner hears the sound (default 6)
@@ -44,11 +47,16 @@ spec() {
     refine-laplacian) echo 'devices shuffle --sw=0' ;;
     refine-thin) echo 'devices shuffle thin:4' ;;
     refine-task-thin) echo 'devices shuffle thin:4 --sw=0 --laplacian=0' ;;
+    # A device with time to learn from a quarter of what it hears: by itself, and with a server that learns from the
+    # rest of it and of what two others hear, and sends weights every 100 windows or ten times more seldom.
+    edge) echo 'shuffle quarter share:1' ;;
+    sync-100) echo 'devices shuffle quarter --sync-every=100' ;;
+    sync-1000) echo 'devices shuffle quarter --sync-every=1000' ;;
     *) added "$1" ;;
     esac
 }
 all_methods=logmel,logmel-delta,random,batch,virtual,replay,both,batch-virtual,cached,sorted,server
-# not among them, since they take long: share-1,share-2,share-3,refine,refine-task,refine-sw,refine-laplacian,refine-thin
+# not among them, since they take long: share-1,..., refine,refine-task,..., edge,sync-100,sync-1000
 
 added() {
     printf '%s\n' "$SS_EXP_ADDED" | awk -v name="$1" '
@@ -78,6 +86,10 @@ hear() {
         { ss-featurize || echo featurize >&3; } | { ss-cat --stream --every="$thin" || echo cat >&3; }
 }
 
+stamp() {
+    ss-split-policy --policy=fixed --cut=embedding,input,input,input || echo policy >&3
+}
+
 learn_alone() {
     manifest=$SS_EXP_MANIFEST
     if [ -n "$share" ]; then
@@ -85,16 +97,36 @@ learn_alone() {
         share "$share" >"$manifest"
     fi
     # shellcheck disable=SC2086
-    hear "$manifest" '' | { ss-train -m "$name.safetensors" --seed="$seed" --log="$name.log" $train || echo train >&3; }
+    hear "$manifest" '' | if [ -n "$quarter" ]; then stamp; else cat; fi |
+        { ss-train -m "$name.safetensors" $quarter --seed="$seed" --log="$name.log" $train || echo train >&3; }
+}
+
+# Device I: all that it hears goes to the refiner, but for what it finishes itself. It does not run ahead of it.
+device() {
+    # shellcheck disable=SC2086
+    hear "$name.d/$1.csv" "--device=$1" |
+        if [ -n "$quarter" ]; then
+            cp "$name.safetensors" "$name.d/$1.safetensors"
+            stamp | { ss-train -m "$name.d/$1.safetensors" $quarter --state="$name.d/$1" --seed="$seed" || echo train >&3; }
+        else
+            cat
+        fi |
+        { ss-link --drop=none --spool-size=1M --drain=600 "unix:$name.d/socket" || echo link >&3; } |
+        if [ -n "$quarter" ]; then ss-apply --state="$name.d/$1" || echo apply >&3; else cat; fi
 }
 
 learn_together() {
     rm -rf "$name.d"
     mkdir -p "$name.d"
+    server=$name.safetensors
+    if [ -n "$quarter" ]; then
+        server=$name.d/server.safetensors
+        cp "$name.safetensors" "$server"
+    fi
     # shellcheck disable=SC2086
-    ss-serve --listen "unix:$name.d/socket" -- ss-train --refine -m "$name.safetensors" --checkpoint="$name.d/state" --journal="$name.d/journal" \
+    ss-serve --listen "unix:$name.d/socket" -- ss-train --refine -m "$server" --checkpoint="$name.d/state" --journal="$name.d/journal" \
         --seed="$seed" --log="$name.log" $train &
-    server=$!
+    serve=$!
     i=0
     until [ -S "$name.d/socket" ] || [ $i -ge 100 ]; do
         i=$((i + 1))
@@ -103,13 +135,14 @@ learn_together() {
     devices=''
     for i in 1 2 3; do
         share $i >"$name.d/$i.csv"
-        { hear "$name.d/$i.csv" "--device=$i" | { ss-link --drop=none --drain=600 "unix:$name.d/socket" || echo link >&3; }; } &
+        device $i &
         devices="$devices $!"
     done
     # shellcheck disable=SC2086
     wait $devices
-    kill "$server"
-    wait "$server" || echo serve >&3
+    kill "$serve"
+    wait "$serve" || echo serve >&3
+    [ -z "$quarter" ] || mv "$name.d/1.safetensors" "$name.safetensors"
     rm -rf "$name.d"
 }
 
@@ -130,7 +163,7 @@ cell() {
         return 1
     fi
     began=$(date +%s)
-    embeddings=$name.sst judge='' init='' loop=$SS_EXP_LOOP shuffle='' train='' where=alone share='' thin=1
+    embeddings=$name.sst judge='' init='' loop=$SS_EXP_LOOP shuffle='' train='' where=alone share='' thin=1 quarter=''
     for o in $options; do
         case $o in
         shuffle) shuffle=--shuffle ;;
@@ -139,6 +172,7 @@ cell() {
         share:*) share=${o#share:} ;;
         thin:*) thin=${o#thin:} ;;
         devices) where=together ;;
+        quarter) quarter=--until=auto ;;
         *) train="$train $o" ;;
         esac
     done

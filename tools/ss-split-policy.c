@@ -21,7 +21,8 @@ static bool explain;
 static const tool_option options[] = {
     {"policy", 0, OPT_CHOICE, &kind, 0, 0, "fixed|heuristic|file", "what decides, unless S/set/split does",
      NULL},
-    {"cut", 0, OPT_STRING, &cut, 0, 0, "CUT", "fixed, file: input, 0..8 or embedding", NULL},
+    {"cut", 0, OPT_STRING, &cut, 0, 0, "CUT,...", "fixed, file: input, 0..8 or embedding; several take turns",
+     NULL},
     {"sign", 0, OPT_CHOICE, &sign, 0, 0, "sane|paper", "heuristic: sends less when sending is dear, or cheap",
      NULL},
     {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR", "state directory", NULL},
@@ -40,7 +41,8 @@ static struct splitter {
     ss_policy_config config;
     ss_policy policy;
     ss_policy_input in;
-    double server_u; /* the latest one that came back */
+    int cuts[64], ncut, next; /* of --cut, taken in turn */
+    double server_u;          /* the latest one that came back */
     ss_state *state;
     ss_load *load;
     ss_load_sample measured;
@@ -50,23 +52,43 @@ static struct splitter {
     bool put_said, set_said, file_said;
 } s;
 
+static int parse_cuts(ss_err *e)
+{
+    for (const char *at = cut;; at++) {
+        char name[16];
+        size_t n = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)(n < sizeof name ? n : sizeof name - 1), at);
+        int k = ss_cut_parse(name);
+        if (k < 0)
+            return ss_err_set(e, SS_EINVAL, "--cut: found '%.*s', expected input, 0..8 or embedding", (int)n,
+                              at);
+        if (s.ncut == sizeof s.cuts / sizeof *s.cuts)
+            return ss_err_set(e, SS_EINVAL, "--cut: more than %d cuts", s.ncut);
+        s.cuts[s.ncut++] = k;
+        at += n;
+        if (!*at)
+            return SS_OK;
+    }
+}
+
 static int configure(ss_err *e)
 {
+    int rc = parse_cuts(e);
+    if (rc < 0)
+        return rc;
     s.config = (ss_policy_config){.kind = !strcmp(kind, "fixed")  ? SS_POLICY_FIXED
                                           : !strcmp(kind, "file") ? SS_POLICY_FILE
                                                                   : SS_POLICY_HEURISTIC,
                                   .sign = strcmp(sign, "paper") ? SS_SIGN_SANE : SS_SIGN_PAPER,
-                                  .cut = ss_cut_parse(cut),
+                                  .cut = s.cuts[0],
                                   .bandwidth_max = bandwidth_max,
                                   .every = every};
-    if (s.config.cut < 0)
-        return ss_err_set(e, SS_EINVAL, "--cut: found '%s', expected input, 0..8 or embedding", cut);
     if (s.config.kind == SS_POLICY_FILE && !state_path)
         return ss_err_set(e, SS_EINVAL, "--policy=file needs --state: the cut is in its file set/split");
     ss_policy_init(&s.policy, &s.config);
     s.in = (ss_policy_input){NAN, NAN, NAN, NAN, -1};
     s.server_u = NAN;
-    int rc = state_path ? ss_state_open(&s.state, state_path, e) : SS_OK;
+    rc = state_path ? ss_state_open(&s.state, state_path, e) : SS_OK;
     if (!rc)
         rc = ss_load_open(&s.load, NULL, e);
     if (!rc && ss_load_read(s.load, s.measured_ns = ss_clock_mono_ns(), &s.measured, e))
@@ -184,6 +206,8 @@ static int take(const ss_record *in, ss_err *e)
     look();
     s.in.u = ss_attr_has(&rec.attrs, SS_ATTR_U) ? ss_attr_f32(&rec.attrs, SS_ATTR_U, 0) : s.server_u;
     int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
+    if (why)
+        s.policy.config.cut = s.cuts[++s.next % s.ncut];
     if (why && s.state)
         put_failed(ss_state_put_seq_text(s.state, "split", rec.seq, ss_cut_name(s.policy.cut), &late), &late);
     if (why && explain)

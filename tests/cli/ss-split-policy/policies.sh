@@ -98,7 +98,12 @@ ss-cat --json out >out.json
 [ "$(grep -c '"split":' out.json)" -eq 1 ] || fail 'only data is stamped'
 matches out.json '"attr60"'
 
+# Several cuts take turns.
+ss-split-policy --policy=fixed --cut=embedding,input,3 --every=2 f.sst | ss-cat | sed -n 's/.* split=\([^ ]*\).*/\1/p' | head -8 | tr '\n' ' ' >turns
+test "$(cat turns)" = 'embedding embedding input input 3 3 embedding embedding ' || fail "turns: $(cat turns)"
+
 # Refused.
+status 2 ss-split-policy --policy=fixed --cut=3, f.sst
 status 2 ss-split-policy --policy=fixed --cut=9 f.sst
 matches err 'expected input, 0..8 or embedding'
 status 2 ss-split-policy --policy=file f.sst
