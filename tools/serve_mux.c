@@ -23,7 +23,8 @@ enum {
     DEVICES = 1024,      /* with a folder in the state directory */
     ARRIVALS = 64,       /* remembered of a route, to say how long an acknowledged record was here */
     STATE_MS = 1000,     /* between two writes of a device's folder */
-    FINISH_MS = 5000     /* for a connection to take its last answers */
+    FINISH_MS = 5000,    /* for a connection to take its last answers */
+    LATE = 1024          /* (device, epoch) whose last connection went without an answer to its hello */
 };
 
 /* An answer that may wait for several connections. */
@@ -63,7 +64,7 @@ typedef struct conn {
     uint64_t nqueued;
     bool finishing, end_put; /* no more is taken from it; the end record is in */
     int64_t finish_ms;       /* when it is ended, told all or not */
-    int owed;                /* resumes that the command has still to give it */
+    int owed;                /* of all its routes */
     device *device;          /* heard last */
 } conn;
 
@@ -72,6 +73,7 @@ typedef struct route {
     uint32_t device;
     uint64_t epoch;
     conn *c;
+    int owed; /* resumes that the command has still to give */
     bool resume_due, ack_due;
     ss_record resume, ack;
     struct {
@@ -90,6 +92,12 @@ static struct mux {
     int conns;
     route **route;
     int routes, route_room;
+    struct late {
+        uint32_t device;
+        uint64_t epoch;
+        int owed; /* resumes for connections that have gone: they say what was durable too early */
+    } late[LATE];
+    int lates;
     device *device;
     int devices;
     bool devices_said;
@@ -225,11 +233,28 @@ static void release(waiting *w)
     ss_free(w);
 }
 
+static struct late *late_of(uint32_t id, uint64_t epoch)
+{
+    for (int i = 0; i < m.lates; i++)
+        if (m.late[i].device == id && m.late[i].epoch == epoch)
+            return &m.late[i];
+    return NULL;
+}
+
 static void remove_route(int i)
 {
-    connected(m.route[i]->device, -1);
-    m.route[i]->c->routes--;
-    ss_free(m.route[i]);
+    route *t = m.route[i];
+    struct late *l = late_of(t->device, t->epoch);
+    if (l)
+        l->owed += t->owed;
+    else if (t->owed) {
+        if (m.lates == LATE) /* a command that answers no hello: the oldest goes */
+            memmove(m.late, m.late + 1, (size_t)--m.lates * sizeof *m.late);
+        m.late[m.lates++] = (struct late){t->device, t->epoch, t->owed};
+    }
+    connected(t->device, -1);
+    t->c->routes--;
+    ss_free(t);
     m.route[i] = m.route[--m.routes];
 }
 
@@ -391,11 +416,24 @@ static void note_time(route *t, ss_record *ack)
     ss_attr_set_uint(&ack->attrs, SS_ATTR_T_SERVE, (uint64_t)(ss_clock_mono_ns() - begun) / 1000);
 }
 
+/* A resume that a connection before this one has asked for. */
+static bool is_late(const ss_record *rec)
+{
+    struct late *l = late_of(rec->device, rec->epoch);
+    if (!l)
+        return false;
+    if (!--l->owed)
+        *l = m.late[--m.lates];
+    return true;
+}
+
 static void answer_comes(const ss_record *rec)
 {
     /* The memory is everybody's, whoever's window it was that made it due. */
     bool all = rec->type == SS_TYPE_MIXTURE || (rec->type == SS_TYPE_DELTA && !rec->device);
     if (rec->type == SS_TYPE_KEEPALIVE)
+        return;
+    if (rec->type == SS_TYPE_RESUME && is_late(rec))
         return;
     if (rec->type == SS_TYPE_RESULT)
         note_result(rec);
@@ -407,8 +445,10 @@ static void answer_comes(const ss_record *rec)
         t->resume = *rec;
         t->resume_due = t->c->due = true;
         t->ack_due = false;
-        if (t->c->owed > 0)
+        if (t->owed > 0) {
+            t->owed--;
             t->c->owed--;
+        }
     } else if (rec->type == SS_TYPE_ACK) {
         t->ack = *rec;
         t->ack_due = t->c->due = true;
@@ -636,6 +676,16 @@ static bool forward(conn *c, const ss_record *rec)
     return !rc;
 }
 
+/* A hello, whose answer the command owes from now on. */
+static bool ask(conn *c, const ss_record *rec)
+{
+    if (!forward(c, rec))
+        return false;
+    route_of(rec->device, rec->epoch)->owed++;
+    c->owed++;
+    return true;
+}
+
 /* A device that has sent nothing yet asks for a sign of life. */
 static bool answer_nobody(conn *c)
 {
@@ -661,10 +711,7 @@ static bool take_record(conn *c)
     if (rec.type == SS_TYPE_KEEPALIVE) {
         if (!rec.epoch && !rec.device) /* nobody in particular */
             return answer_nobody(c);
-        if (!hello(c, &rec))
-            return false;
-        c->owed++;
-        return forward(c, &rec);
+        return hello(c, &rec) && ask(c, &rec);
     }
     route *t = route_of(rec.device, rec.epoch);
     if (!t || t->c != c) {
@@ -692,9 +739,8 @@ static bool take_end(conn *c)
         if (m.route[i]->c == c) {
             const ss_record last = {
                 .type = SS_TYPE_KEEPALIVE, .device = m.route[i]->device, .epoch = m.route[i]->epoch};
-            c->owed++;
             c->finish_ms = now_ms() + m.set->drain_ms;
-            return forward(c, &last);
+            return ask(c, &last);
         }
     finish(c, FINISH_MS);
     return true;
@@ -800,6 +846,9 @@ static void command_ended(const char *why)
     m.in = -1;
     ss_reader_close(&m.r);
     serve_send(m.monitor, (serve_message){SERVE_ENDED, 0}, NULL, 0);
+    m.lates = 0;
+    for (int i = 0; i < m.routes; i++)
+        m.route[i]->owed = 0;
     for (conn *c = m.conn; c; c = c->next)
         finish(c, FINISH_MS);
 }
