@@ -437,7 +437,7 @@ static void relay_ended(pid_t pid, int status)
     for (int i = 0; i < s.relays; i++) {
         if (s.relay[i].pid != pid)
             continue;
-        if (WIFSIGNALED(status) && !s.relay[i].killed)
+        if (WIFSIGNALED(status) && !(s.relay[i].killed && WTERMSIG(status) == SIGKILL))
             tool_warn("connection %d: its relay died of signal %d", s.relay[i].id, WTERMSIG(status));
         s.relay[i] = s.relay[--s.relays];
         return;
@@ -515,6 +515,8 @@ static void hear_mux(void)
     while (s.mux_fd >= 0 && serve_receive(s.mux_fd, &msg, fd, &gone)) {
         if (msg.what == SERVE_ENDED && s.ep.pid)
             s.kill_ms = now_ms() + ENDING_MS;
+        if (msg.what == SERVE_KILL) /* it may be asked for because the relay has died */
+            reap();
         for (int i = 0; i < s.relays && msg.what == SERVE_KILL; i++)
             if (s.relay[i].id == msg.id) {
                 s.relay[i].killed = true;

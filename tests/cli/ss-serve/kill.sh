@@ -1,13 +1,13 @@
 # kill -9 of a relay, of the command, of the multiplexer, of ss-serve itself, while devices send: all that they had
-# arrives in the end, once, in order (the command dies with status 9 otherwise). SS_KILLS: how many.
+# arrives in the end, once, in order (the command dies with status 9 otherwise). A relay that dies otherwise, as of a
+# crash, does no more harm, and is told. SS_KILLS: how many.
 . "$SS_SRC/tests/cli/lib.sh"
-[ -n "${SS_SLOW:-}" ] || skip 'kills go by the clock: set SS_SLOW'
 need python3
 export PYTHONPATH="$SS_SRC/tests/cli/ss-serve" PYTHONDONTWRITEBYTECODE=1
 cat >kills.py <<'P'
 import random, threading
 from serve import *
-kills, rng = int(os.environ.get('SS_KILLS', '16')), random.Random(int(os.environ.get('SS_SEED', '1')))
+kills, rng = int(os.environ.get('SS_KILLS', '8')), random.Random(int(os.environ.get('SS_SEED', '1')))
 options = ('--state=S', '--retry=0.05')
 s = Server(*options)
 data = {d: features(d, d, 24) for d in (1, 2, 3)}
@@ -34,10 +34,11 @@ try:
     while done < kills:
         time.sleep(rng.random() * 0.1)
         what = list(seen)[done % 4]
+        how = signal.SIGSEGV if what == 'ss-serve-relay' and done // 4 % 2 == 0 else signal.SIGKILL
         victims = [s.p.pid] if what == 'ss-serve' else until(lambda: s.children(what), said)
         victim = rng.choice(victims)
         try:
-            os.kill(victim, signal.SIGKILL)
+            os.kill(victim, how)
         except ProcessLookupError: # a relay whose connection has just ended
             continue
         if what != 'ss-serve':
@@ -62,7 +63,7 @@ for d in data:
         assert a < n
 text = said()
 assert ', expected' not in text, text # what the peer says before it dies of a hole
-assert 'relay died of signal 9' in text, text
+assert 'its relay died of signal 11' in text, text
 print(done, 'kills', seen)
 P
 python3 kills.py || { tail -n 40 log; cat link.log; fail 'see above'; }
