@@ -143,18 +143,22 @@ static void break_journal(const ss_err *why)
     t.journal_broken = true;
 }
 
+/* True when all that was heard is in the journal. */
+static bool sync_journal(void)
+{
+    ss_err why;
+    if (!t.journal || t.journal_broken)
+        return false;
+    t.waiting = 0;
+    if (ss_journal_sync(t.journal, &why) < 0)
+        break_journal(&why);
+    return !t.journal_broken;
+}
+
 /* The end of a group: durable, then acknowledged. */
 static int commit(ss_err *e)
 {
-    ss_err why;
-    if (!t.wanting || !t.journal || t.journal_broken)
-        return SS_OK;
-    t.waiting = 0;
-    if (ss_journal_sync(t.journal, &why) < 0) {
-        break_journal(&why);
-        return SS_OK;
-    }
-    return acknowledge(e);
+    return t.wanting && sync_journal() ? acknowledge(e) : SS_OK;
 }
 
 /* Before a record is learnt from. */
@@ -252,12 +256,14 @@ static void trim(void)
     t.kept = t.place;
 }
 
-/* State before model: a kill between the two leaves a state from which the model is written again. */
+/* Journal before state: who has to go back to the state before this one finds in it what came since. State
+ * before model: a kill between the two leaves a state from which the model is written again. */
 static int save(ss_err *e)
 {
     int rc = ss_refiner_store_mixture(t.refiner, e);
     if (rc < 0)
         return rc;
+    sync_journal();
     t.m->generation++;
     if (t.set->checkpoint)
         rc = put_state(e);
@@ -781,7 +787,10 @@ static int open_journal(ss_err *e)
     ss_err why;
     if (!t.set->journal)
         return SS_OK;
-    int rc = ss_journal_open(&t.journal, t.set->journal, NULL, &why);
+    /* What the state has heard, a journal that broke, or was removed, may not have: its numbers are not used
+     * again. */
+    const ss_journal_config c = {.next = t.place};
+    int rc = ss_journal_open(&t.journal, t.set->journal, &c, &why);
     if (rc < 0) {
         *e = why;
         return rc;

@@ -347,7 +347,7 @@ static int begin(ss_journal *j, ss_err *e)
     }
     segment s = {.first = j->next, .w = w, .fd = -1};
     s.bytes = s.preamble = ss_writer_offset(w);
-    if (j->n && !last(j)->count) { /* an empty one that kept the count */
+    if (j->n && !last(j)->count && last(j)->first == j->next) { /* an empty one that kept the count */
         s.over = j->dir != NULL;
         s.id = ++j->ids;
         ss_writer_close(&last(j)->w);
@@ -564,6 +564,8 @@ int ss_journal_open(ss_journal **out, const char *dir, const ss_journal_config *
         j->path2 = ss_alloc(strlen(dir) + DIGITS + 6, 1);
         rc = j->dir && j->path && j->path2 ? open_folder(j, e) : no_memory(e);
     }
+    if (j->next < j->c.next)
+        j->next = j->durable = j->c.next;
     if (rc < 0)
         release(out);
     return rc;

@@ -4,8 +4,9 @@
  *
  * A folder (mode 0700) of segments (0600), each a stream of ss-stream(5) named by the index of its first
  * record, 00000000000000000042.sst; the last one has no end record while it is open. Records are numbered
- * from 0 for ever; only damage leaves holes in the numbers. Records of one header share segments: another
- * header begins a new one. Without a folder (dir NULL) the same is kept in memory, and gone after close.
+ * from 0 for ever; only damage, and who opens it with a higher number, leave holes. Records of one header
+ * share segments: another header begins a new one. Without a folder (dir NULL) the same is kept in memory,
+ * and gone after close.
  *
  * What is appended is in memory first; ss_journal_write puts it into the file, where it survives the death of
  * the process; ss_journal_sync makes it durable. After a failed fsync that file is given up, cut back to what
@@ -37,6 +38,7 @@ typedef struct ss_journal_config {
     uint64_t
         max_bytes; /* of all segments: an append beyond is SS_ELIMIT and leaves all as it was; 0 = none */
     bool no_sync;  /* never fsync: for a tmpfs, or where the death of the process is all to survive */
+    uint64_t next; /* no record gets an index below it, also when those before it are not there */
 } ss_journal_config;
 
 /**

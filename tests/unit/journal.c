@@ -627,6 +627,44 @@ START_TEST(count_survives)
 }
 END_TEST
 
+/* Numbers that another file knows to be in use are left out, and what is behind the hole is read. */
+START_TEST(numbers_left_out)
+{
+    ss_err e;
+    ss_journal *j;
+    const ss_journal_config config = {.next = 10};
+    setup();
+    for (int empty = 0; empty < 3; empty++) { /* nothing there; three records; a file that keeps the count */
+        clear();
+        must(ss_journal_open(&j, dir, NULL, &e), &e);
+        must(ss_journal_header(j, &one, &e), &e);
+        for (uint64_t k = 0; k < 3 && empty; k++)
+            must(add(j, k, &e), &e);
+        if (empty == 2)
+            must(ss_journal_trim(j, 3, &e), &e);
+        must(ss_journal_close(&j, &e), &e);
+        for (uint64_t k = 10; k < 14; k += 2) {
+            must(ss_journal_open(&j, dir, &config, &e), &e);
+            ck_assert_uint_eq(ss_journal_next(j), k);
+            ck_assert_uint_eq(ss_journal_durable(j), k);
+            must(ss_journal_header(j, &one, &e), &e);
+            must(add(j, k, &e), &e);
+            must(add(j, k + 1, &e), &e);
+            must(ss_journal_sync(j, &e), &e);
+            holds(j, 10, k + 2);
+            must(ss_journal_close(&j, &e), &e);
+        }
+        must(ss_journal_open(&j, dir, NULL, &e), &e);
+        ck_assert_uint_eq(ss_journal_next(j), 14);
+        holds(j, 10, 14);
+        must(ss_journal_trim(j, 10, &e), &e);
+        ck_assert_uint_eq(ss_journal_first(j), 10);
+        must(ss_journal_close(&j, &e), &e);
+    }
+    teardown();
+}
+END_TEST
+
 typedef struct thinning {
     int seen, left;
     uint64_t gap, gaps;
@@ -843,5 +881,5 @@ START_TEST(every_failing_allocation)
 END_TEST
 
 UNIT_MAIN("journal", grows_and_is_read, one_process, trimmed_and_limited, torn_at_every_byte,
-          damaged_in_the_middle, every_kill, every_failing_call, full, count_survives, written_anew,
-          several_as_one, fewer_than_numbers, every_failing_allocation)
+          damaged_in_the_middle, every_kill, every_failing_call, full, count_survives, numbers_left_out,
+          written_anew, several_as_one, fewer_than_numbers, every_failing_allocation)
