@@ -17,6 +17,7 @@ typedef struct ss_rng {
     uint64_t stream; /* independent sequences under one seed: one for each purpose */
     uint64_t next;   /* index of the next 32-bit number: all that changes */
 } ss_rng;
+#define SS_RNG_WORDS (sizeof(ss_rng) / sizeof(uint64_t)) /* a state, as checkpoints keep it */
 
 static inline ss_rng ss_rng_make(uint64_t seed, uint64_t stream)
 {
@@ -38,7 +39,8 @@ uint32_t ss_rng_below(ss_rng *r, uint32_t n);
 /** One standard normal; takes two numbers. */
 float ss_rng_normal(ss_rng *r);
 
-/** out [n]: fills start at a multiple of four numbers, and end at one, so that their speed does not depend on it. */
+/** out [n]: fills start at a multiple of four numbers, and end at one, so that their speed does not depend on
+ * it. */
 void ss_rng_fill_u32(ss_rng *r, uint32_t *out, size_t n);
 void ss_rng_fill_uniform(ss_rng *r, float *out, size_t n);
 void ss_rng_fill_normal(ss_rng *r, float *out, size_t n);

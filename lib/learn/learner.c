@@ -28,7 +28,6 @@ struct ss_learner {
     float *z, *dz, *dz2, *negatives, *grad, *moment, *moment2, *work;
     uint64_t *window, *start; /* [batch], [2 batch] first frames of the views */
     uint8_t *mask, *far;      /* [batch][batch], [batch][nnegatives] */
-    void *packed;             /* the mixture's state, for a checkpoint */
 };
 
 void ss_learner_config_default(ss_learner_config *c, ss_learner_kind kind)
@@ -166,9 +165,8 @@ int ss_learner_create(ss_learner **out, const ss_learner_config *c, ss_model *m,
     l->start = ss_alloc(2 * b, sizeof *l->start);
     l->mask = ss_alloc(b * b, 1);
     l->far = ss_alloc(b * k, 1);
-    l->packed = ss_alloc(ss_mixture_state_size(l->mixture), 1);
     if (!l->x || !l->raw || !l->z || !l->dz || !l->dz2 || !l->negatives || !l->grad || !l->moment ||
-        !l->moment2 || !l->work || !l->window || !l->start || !l->mask || !l->far || !l->packed ||
+        !l->moment2 || !l->work || !l->window || !l->start || !l->mask || !l->far ||
         (rows && ss_recent_init(&l->recent, rows, m->config.dim)))
         rc = ss_err_set(e, SS_ENOMEM, "learner: out of memory");
 out:
@@ -187,8 +185,8 @@ void ss_learner_free(ss_learner *l)
     ss_mixture_free(l->mixture);
     ss_replay_free(l->replay);
     ss_recent_clear(&l->recent);
-    void *blocks[] = {l->x,       l->raw,  l->z,      l->dz,    l->dz2,  l->negatives, l->grad,  l->moment,
-                      l->moment2, l->work, l->window, l->start, l->mask, l->far,       l->packed};
+    void *blocks[] = {l->x,      l->raw,     l->z,    l->dz,     l->dz2,   l->negatives, l->grad,
+                      l->moment, l->moment2, l->work, l->window, l->start, l->mask,      l->far};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ss_free(blocks[i]);
     ss_free(l);
@@ -409,71 +407,46 @@ static void describe(const ss_learner *l, char *out, size_t size)
         (double)c->clip, (unsigned long long)c->seed, augment);
 }
 
-typedef struct part {
-    const char *name;
-    int dtype;
-    size_t count;
-    void *data;
-} part;
-
-/* All arrays of the state; returns how many. */
-static int parts(ss_learner *l, part out[16])
+/* All of the state but the mixture; returns how many. */
+static int parts(ss_learner *l, ss_checkpoint_part out[16])
 {
     size_t words, bytes, n = l->model->ntrainable;
-    int k = 0;
-    out[k++] = (part){"model", SS_DTYPE_F32, l->model->nvalue, l->model->value};
-    out[k++] = (part){"moment", SS_DTYPE_F32, n, l->moment};
-    if (l->config.optimiser == SS_OPTIMISER_ADAM)
-        out[k++] = (part){"moment2", SS_DTYPE_F32, n, l->moment2};
     int64_t *table = ss_replay_table(l->replay, &words);
-    out[k++] = (part){"replay.table", SS_DTYPE_I64, words, table};
     uint8_t *ring = ss_replay_ring(l->replay, &bytes);
-    out[k++] = (part){"replay.ring", SS_DTYPE_U8, bytes, ring};
+    const ss_checkpoint_part all[] = {
+        {"model", SS_DTYPE_F32, l->model->nvalue, l->model->value},
+        {"moment", SS_DTYPE_F32, n, l->moment},
+        {"replay.table", SS_DTYPE_I64, words, table},
+        {"replay.ring", SS_DTYPE_U8, bytes, ring},
+        {"windows", SS_DTYPE_I64, 1, &l->windows},
+        {"steps", SS_DTYPE_I64, 1, &l->steps},
+        {"refused", SS_DTYPE_I64, 1, &l->refused},
+        {"since", SS_DTYPE_I64, 1, &l->since},
+        {"recent.pushed", SS_DTYPE_I64, 1, &l->recent.pushed},
+        {"draws", SS_DTYPE_I64, SS_RNG_WORDS, &l->draws},
+        {"views", SS_DTYPE_I64, SS_RNG_WORDS, &l->views},
+        {"virtuals", SS_DTYPE_I64, SS_RNG_WORDS, &l->virtuals},
+    };
+    int k = sizeof all / sizeof *all;
+    memcpy(out, all, sizeof all);
+    if (l->config.optimiser == SS_OPTIMISER_ADAM)
+        out[k++] = (ss_checkpoint_part){"moment2", SS_DTYPE_F32, n, l->moment2};
     if (l->recent.rows) {
-        out[k++] =
-            (part){"recent.z", SS_DTYPE_F32, (size_t)l->recent.rows * (size_t)l->recent.d, l->recent.z};
-        out[k++] = (part){"recent.tag", SS_DTYPE_I64, (size_t)l->recent.rows, l->recent.tag};
+        size_t rows = (size_t)l->recent.rows;
+        out[k++] = (ss_checkpoint_part){"recent.z", SS_DTYPE_F32, rows * (size_t)l->recent.d, l->recent.z};
+        out[k++] = (ss_checkpoint_part){"recent.tag", SS_DTYPE_I64, rows, l->recent.tag};
     }
-    return k;
-}
-
-typedef struct number {
-    const char *name;
-    uint64_t *value;
-} number;
-
-static int numbers(ss_learner *l, number out[8])
-{
-    int k = 0;
-    out[k++] = (number){"windows", &l->windows};
-    out[k++] = (number){"steps", &l->steps};
-    out[k++] = (number){"refused", &l->refused};
-    out[k++] = (number){"since", &l->since};
     return k;
 }
 
 int ss_learner_save(ss_learner *l, ss_checkpoint_writer *w, ss_err *e)
 {
-    part p[16];
-    number n[8];
+    ss_checkpoint_part p[16];
     char text[512];
-    size_t size = ss_mixture_state_size(l->mixture);
     if (!l->model->value)
         return ss_err_set(e, SS_EINVAL, "learner: the model's values are in its file");
-    void *state = ss_realloc(l->packed, size, 1);
-    if (!state)
-        return ss_err_set(e, SS_ENOMEM, "learner: out of memory");
-    l->packed = state;
-    ss_mixture_state(l->mixture, state);
-    for (int i = 0, k = parts(l, p); i < k; i++)
-        ss_checkpoint_put(w, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data);
-    ss_checkpoint_put(w, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){size}, state);
-    for (int i = 0, k = numbers(l, n); i < k; i++)
-        ss_checkpoint_put_int(w, n[i].name, (int64_t)*n[i].value);
-    ss_checkpoint_put_int(w, "recent.pushed", l->recent.pushed);
-    ss_checkpoint_put_rng(w, "draws", &l->draws);
-    ss_checkpoint_put_rng(w, "views", &l->views);
-    ss_checkpoint_put_rng(w, "virtuals", &l->virtuals);
+    ss_checkpoint_put_parts(w, p, parts(l, p));
+    ss_mixture_save(l->mixture, w);
     describe(l, text, sizeof text);
     ss_checkpoint_put_text(w, "learner", text);
     return SS_OK;
@@ -481,8 +454,7 @@ int ss_learner_save(ss_learner *l, ss_checkpoint_writer *w, ss_err *e)
 
 int ss_learner_load(ss_learner *l, ss_checkpoint *c, ss_err *e)
 {
-    part p[16];
-    number n[8];
+    ss_checkpoint_part p[16];
     char text[512];
     if (!l->model->value)
         return ss_err_set(e, SS_EINVAL, "learner: the model's values are in its file");
@@ -491,39 +463,13 @@ int ss_learner_load(ss_learner *l, ss_checkpoint *c, ss_err *e)
     if (!theirs || strcmp(theirs, text))
         return ss_err_set(e, SS_EUNFIT, "checkpoint of another learner: found '%s', expected '%s'",
                           theirs ? theirs : "none", text);
-    int rc = SS_OK;
-    for (int i = 0, k = parts(l, p); i < k && rc >= 0; i++)
-        rc = ss_checkpoint_get(c, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data, e);
-    for (int i = 0, k = numbers(l, n); i < k && rc >= 0; i++) {
-        int64_t v;
-        rc = ss_checkpoint_get_int(c, n[i].name, &v, e);
-        if (rc >= 0)
-            *n[i].value = (uint64_t)v;
-    }
-    if (rc >= 0)
-        rc = ss_checkpoint_get_int(c, "recent.pushed", &l->recent.pushed, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "draws", &l->draws, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "views", &l->views, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "virtuals", &l->virtuals, e);
-    if (rc >= 0)
+    int rc = ss_checkpoint_get_parts(c, p, parts(l, p), e);
+    if (rc == SS_OK)
         rc = ss_replay_restored(l->replay, e);
-    const ss_st_tensor *t = rc >= 0 ? ss_checkpoint_find(c, "mixture") : NULL;
-    if (t) {
-        void *state = ss_realloc(l->packed, t->size, 1);
-        if (!state)
-            return ss_err_set(e, SS_ENOMEM, "learner: out of memory");
-        l->packed = state;
-        rc = ss_checkpoint_get(c, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){t->size}, state, e);
-        if (rc >= 0)
-            rc = ss_mixture_restore(l->mixture, state, t->size, e);
-    } else if (rc >= 0) {
-        rc = ss_err_set(e, SS_EUNFIT, "checkpoint without the mixture");
-    }
+    if (rc == SS_OK)
+        rc = ss_mixture_load(l->mixture, c, e);
     ss_backprop_weights_changed(l->net);
-    return rc < 0 ? rc : SS_OK;
+    return rc;
 }
 
 size_t ss_learner_memory(const ss_learner *l)

@@ -317,52 +317,38 @@ static void describe(const ss_lower *l, char *out, size_t size)
              c->optimiser.warmup, (double)c->optimiser.clip);
 }
 
-typedef struct part {
-    const char *name;
-    int dtype;
-    size_t count;
-    void *data;
-} part;
+enum { NUMBERS = 7 };
+static void numbers(ss_lower *l, ss_checkpoint_part out[NUMBERS])
+{
+    const ss_checkpoint_part all[NUMBERS] = {
+        {"lower.first", SS_DTYPE_I64, 1, &l->first},     {"lower.count", SS_DTYPE_I64, 1, &l->count},
+        {"lower.windows", SS_DTYPE_I64, 1, &l->windows}, {"lower.steps", SS_DTYPE_I64, 1, &l->steps},
+        {"lower.learnt", SS_DTYPE_I64, 1, &l->learnt},   {"lower.missed", SS_DTYPE_I64, 1, &l->missed},
+        {"lower.refused", SS_DTYPE_I64, 1, &l->refused}};
+    memcpy(out, all, sizeof all);
+}
 
 /* The ring is as long as rows are in use: until all are, they are the first ones. */
-static int parts(ss_lower *l, part out[4])
+static int parts(ss_lower *l, ss_checkpoint_part out[4])
 {
     int k = 0;
-    out[k++] = (part){"lower.moment", SS_DTYPE_F32, l->nweights, l->moment};
+    out[k++] = (ss_checkpoint_part){"lower.moment", SS_DTYPE_F32, l->nweights, l->moment};
     if (l->config.optimiser.kind == SS_OPTIMISER_ADAM)
-        out[k++] = (part){"lower.moment2", SS_DTYPE_F32, l->nweights, l->moment2};
+        out[k++] = (ss_checkpoint_part){"lower.moment2", SS_DTYPE_F32, l->nweights, l->moment2};
     if (l->count) {
-        out[k++] = (part){"lower.entries", SS_DTYPE_I64, (size_t)l->count * ENTRY_WORDS, l->entry};
-        out[k++] = (part){"lower.ring", SS_DTYPE_F32, (size_t)l->count * l->cell, l->ring};
+        out[k++] = (ss_checkpoint_part){"lower.entries", SS_DTYPE_I64, l->count * ENTRY_WORDS, l->entry};
+        out[k++] = (ss_checkpoint_part){"lower.ring", SS_DTYPE_F32, l->count * l->cell, l->ring};
     }
     return k;
 }
 
-typedef struct number {
-    const char *name;
-    uint64_t *value;
-} number;
-
-enum { NUMBERS = 7 };
-static void numbers(ss_lower *l, number out[NUMBERS])
-{
-    const number all[NUMBERS] = {{"lower.first", &l->first},     {"lower.count", &l->count},
-                                 {"lower.windows", &l->windows}, {"lower.steps", &l->steps},
-                                 {"lower.learnt", &l->learnt},   {"lower.missed", &l->missed},
-                                 {"lower.refused", &l->refused}};
-    memcpy(out, all, sizeof all);
-}
-
 void ss_lower_save(ss_lower *l, ss_checkpoint_writer *w)
 {
-    part p[4];
-    number n[NUMBERS];
+    ss_checkpoint_part n[NUMBERS], p[4];
     char text[256];
-    for (int i = 0, k = parts(l, p); i < k; i++)
-        ss_checkpoint_put(w, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data);
     numbers(l, n);
-    for (int i = 0; i < NUMBERS; i++)
-        ss_checkpoint_put_int(w, n[i].name, (int64_t)*n[i].value);
+    ss_checkpoint_put_parts(w, n, NUMBERS);
+    ss_checkpoint_put_parts(w, p, parts(l, p));
     describe(l, text, sizeof text);
     ss_checkpoint_put_text(w, "lower", text);
 }
@@ -378,8 +364,7 @@ static bool sound(const ss_lower *l)
 
 int ss_lower_load(ss_lower *l, ss_checkpoint *c, ss_err *e)
 {
-    part p[4];
-    number n[NUMBERS];
+    ss_checkpoint_part n[NUMBERS], p[4];
     char text[256];
     describe(l, text, sizeof text);
     const char *theirs = ss_checkpoint_text(c, "lower");
@@ -389,25 +374,20 @@ int ss_lower_load(ss_lower *l, ss_checkpoint *c, ss_err *e)
         return ss_err_set(e, SS_EUNFIT,
                           "checkpoint of another learner before a cut: found '%s', expected '%s'", theirs,
                           text);
-    int rc = SS_OK;
     l->n = 0;
     numbers(l, n);
-    for (int i = 0; i < NUMBERS && rc >= 0; i++) {
-        int64_t v = 0;
-        rc = ss_checkpoint_get_int(c, n[i].name, &v, e);
-        *n[i].value = (uint64_t)v;
-    }
+    int rc = ss_checkpoint_get_parts(c, n, NUMBERS, e);
     uint64_t kept = (uint64_t)l->config.kept;
-    if (rc >= 0 && (l->count > kept || l->first >= kept || (l->first && l->count < kept)))
+    if (!rc && (l->count > kept || l->first >= kept || (l->first && l->count < kept)))
         rc = ss_err_set(e, SS_EDAMAGED,
                         "windows kept: found %" PRIu64 " from %" PRIu64 ", expected at most %d", l->count,
                         l->first, l->config.kept);
-    for (int i = 0, k = rc < 0 ? 0 : parts(l, p); i < k && rc >= 0; i++)
-        rc = ss_checkpoint_get(c, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data, e);
-    if (rc >= 0 && !sound(l))
+    if (!rc)
+        rc = ss_checkpoint_get_parts(c, p, parts(l, p), e);
+    if (!rc && !sound(l))
         rc = ss_err_set(e, SS_EDAMAGED, "the windows kept in the checkpoint are not sound");
     ss_backprop_weights_changed(l->net);
-    return rc < 0 ? rc : SS_OK;
+    return rc;
 }
 
 size_t ss_lower_memory(const ss_lower *l)

@@ -79,7 +79,6 @@ struct ss_refiner {
     float *in, *dz; /* [micro_batch][most], [micro_batch][d] */
     float *raw;     /* [2][most] what a view is made of */
     float *theta, *fresh;
-    void *packed; /* the mixture's state, for a checkpoint */
     /* Rows of a step, as many as have been needed. */
     int room;
     float *rows;
@@ -215,10 +214,9 @@ static int alloc_all(ss_refiner *r)
     r->raw = ss_alloc(2 * r->most, sizeof *r->raw);
     r->theta = ss_alloc((size_t)c->loss.directions * d, sizeof *r->theta);
     r->fresh = ss_alloc(d, sizeof *r->fresh);
-    r->packed = ss_alloc(ss_mixture_state_size(r->mixture), 1);
     return r->slot && r->entry && r->z && r->pending && r->x && r->which && r->kept && r->member && r->part &&
                    r->drows && r->raw && r->grad && r->moment && r->moment2 && r->anchor && r->in && r->dz &&
-                   r->theta && r->fresh && r->packed
+                   r->theta && r->fresh
                ? SS_OK
                : SS_ENOMEM;
 }
@@ -262,10 +260,10 @@ void ss_refiner_free(ss_refiner *r)
         return;
     ss_backprop_close(&r->net);
     ss_mixture_free(r->mixture);
-    void *blocks[] = {r->slot,   r->entry,   r->z,      r->pending, r->x,         r->which,   r->grad,
-                      r->moment, r->moment2, r->anchor, r->in,      r->dz,        r->theta,   r->fresh,
-                      r->packed, r->rows,    r->chain,  r->seq,     r->label,     r->present, r->work,
-                      r->drows,  r->raw,     r->kept,   r->member,  r->candidate, r->part};
+    void *blocks[] = {r->slot,   r->entry,   r->z,      r->pending,   r->x,       r->which, r->grad,
+                      r->moment, r->moment2, r->anchor, r->in,        r->dz,      r->theta, r->fresh,
+                      r->rows,   r->chain,   r->seq,    r->label,     r->present, r->work,  r->drows,
+                      r->raw,    r->kept,    r->member, r->candidate, r->part};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ss_free(blocks[i]);
     ss_free(r);
@@ -834,81 +832,62 @@ static void describe(const ss_refiner *r, char *out, size_t size)
              c->optimiser.warmup, (double)c->optimiser.clip, c->seed, views);
 }
 
-typedef struct part {
-    const char *name;
-    int dtype;
-    size_t count;
-    void *data;
-} part;
-
 /* All arrays of the state but the mixture; returns how many. Those of rings are as long as rings are in use.
  */
-static int parts(ss_refiner *r, part out[12])
+static int parts(ss_refiner *r, ss_checkpoint_part out[12])
 {
     size_t n = r->model->ntrainable, slots = (size_t)r->nslot, entries = slots * (size_t)r->config.window;
     size_t every = (size_t)r->config.every;
     int k = 0;
-    out[k++] = (part){"model", SS_DTYPE_F32, r->model->nvalue, r->model->value};
-    out[k++] = (part){"anchor", SS_DTYPE_F32, r->model->nvalue, r->anchor};
-    out[k++] = (part){"moment", SS_DTYPE_F32, n, r->moment};
+    out[k++] = (ss_checkpoint_part){"model", SS_DTYPE_F32, r->model->nvalue, r->model->value};
+    out[k++] = (ss_checkpoint_part){"anchor", SS_DTYPE_F32, r->model->nvalue, r->anchor};
+    out[k++] = (ss_checkpoint_part){"moment", SS_DTYPE_F32, n, r->moment};
     if (r->config.optimiser.kind == SS_OPTIMISER_ADAM)
-        out[k++] = (part){"moment2", SS_DTYPE_F32, n, r->moment2};
-    out[k++] = (part){"pending", SS_DTYPE_I64, every * PENDING_WORDS, r->pending};
-    out[k++] = (part){"pending.x", SS_DTYPE_F32, every * r->most, r->x};
-    out[k++] = (part){"watch", SS_DTYPE_F64, sizeof r->watch / sizeof(double), &r->watch};
+        out[k++] = (ss_checkpoint_part){"moment2", SS_DTYPE_F32, n, r->moment2};
+    out[k++] = (ss_checkpoint_part){"pending", SS_DTYPE_I64, every * PENDING_WORDS, r->pending};
+    out[k++] = (ss_checkpoint_part){"pending.x", SS_DTYPE_F32, every * r->most, r->x};
+    out[k++] = (ss_checkpoint_part){"watch", SS_DTYPE_F64, sizeof r->watch / sizeof(double), &r->watch};
     if (slots) {
-        out[k++] = (part){"ring.devices", SS_DTYPE_I64, slots * SLOT_WORDS, r->slot};
-        out[k++] = (part){"ring.entries", SS_DTYPE_I64, entries * ENTRY_WORDS, r->entry};
+        out[k++] = (ss_checkpoint_part){"ring.devices", SS_DTYPE_I64, slots * SLOT_WORDS, r->slot};
+        out[k++] = (ss_checkpoint_part){"ring.entries", SS_DTYPE_I64, entries * ENTRY_WORDS, r->entry};
         if (draws(r))
-            out[k++] = (part){"ring.kept", SS_DTYPE_F16, entries * r->most, r->kept};
-        out[k++] = (part){"ring.z", SS_DTYPE_F32, entries * (size_t)r->model->config.dim, r->z};
+            out[k++] = (ss_checkpoint_part){"ring.kept", SS_DTYPE_F16, entries * r->most, r->kept};
+        out[k++] = (ss_checkpoint_part){"ring.z", SS_DTYPE_F32, entries * (size_t)r->model->config.dim, r->z};
     }
     return k;
 }
 
-typedef struct number {
-    const char *name;
-    uint64_t *value;
-} number;
-
-enum { NUMBERS = 10 };
-static void numbers(ss_refiner *r, number out[NUMBERS])
+enum { NUMBERS = 13 };
+static void numbers(ss_refiner *r, ss_checkpoint_part out[NUMBERS])
 {
-    const number all[NUMBERS] = {{"rings", &r->nslot},
-                                 {"windows", &r->windows},
-                                 {"steps", &r->steps},
-                                 {"optimiser.steps", &r->optimiser_steps},
-                                 {"settled", &r->settled},
-                                 {"refused", &r->refused},
-                                 {"rolled back", &r->rolled_back},
-                                 {"since", &r->since},
-                                 {"pending.count", &r->npending},
-                                 {"pending.first", &r->first}};
+    const ss_checkpoint_part all[NUMBERS] = {
+        {"rings", SS_DTYPE_I64, 1, &r->nslot},
+        {"windows", SS_DTYPE_I64, 1, &r->windows},
+        {"steps", SS_DTYPE_I64, 1, &r->steps},
+        {"optimiser.steps", SS_DTYPE_I64, 1, &r->optimiser_steps},
+        {"settled", SS_DTYPE_I64, 1, &r->settled},
+        {"refused", SS_DTYPE_I64, 1, &r->refused},
+        {"rolled back", SS_DTYPE_I64, 1, &r->rolled_back},
+        {"since", SS_DTYPE_I64, 1, &r->since},
+        {"pending.count", SS_DTYPE_I64, 1, &r->npending},
+        {"pending.first", SS_DTYPE_I64, 1, &r->first},
+        {"directions", SS_DTYPE_I64, SS_RNG_WORDS, &r->directions},
+        {"draws", SS_DTYPE_I64, SS_RNG_WORDS, &r->draws},
+        {"views", SS_DTYPE_I64, SS_RNG_WORDS, &r->views},
+    };
     memcpy(out, all, sizeof all);
 }
 
 int ss_refiner_save(ss_refiner *r, ss_checkpoint_writer *w, ss_err *e)
 {
-    part p[12];
-    number n[NUMBERS];
+    ss_checkpoint_part n[NUMBERS], p[12];
     char text[1024];
-    size_t size = ss_mixture_state_size(r->mixture);
     if (!r->model->value)
         return ss_err_set(e, SS_EINVAL, "refiner: the model's values are in its file");
-    void *state = ss_realloc(r->packed, size, 1);
-    if (!state)
-        return ss_err_set(e, SS_ENOMEM, "refiner: out of memory");
-    r->packed = state;
-    ss_mixture_state(r->mixture, state);
-    for (int i = 0, k = parts(r, p); i < k; i++)
-        ss_checkpoint_put(w, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data);
-    ss_checkpoint_put(w, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){size}, state);
     numbers(r, n);
-    for (int i = 0; i < NUMBERS; i++)
-        ss_checkpoint_put_int(w, n[i].name, (int64_t)*n[i].value);
-    ss_checkpoint_put_rng(w, "directions", &r->directions);
-    ss_checkpoint_put_rng(w, "draws", &r->draws);
-    ss_checkpoint_put_rng(w, "views", &r->views);
+    ss_checkpoint_put_parts(w, n, NUMBERS);
+    ss_checkpoint_put_parts(w, p, parts(r, p));
+    ss_mixture_save(r->mixture, w);
     describe(r, text, sizeof text);
     ss_checkpoint_put_text(w, "refiner", text);
     return SS_OK;
@@ -936,23 +915,9 @@ static bool sound(const ss_refiner *r)
     return true;
 }
 
-static int load_mixture(ss_refiner *r, ss_checkpoint *c, ss_err *e)
-{
-    const ss_st_tensor *t = ss_checkpoint_find(c, "mixture");
-    if (!t)
-        return ss_err_set(e, SS_EUNFIT, "checkpoint without the mixture");
-    void *state = ss_realloc(r->packed, t->size, 1);
-    if (!state)
-        return ss_err_set(e, SS_ENOMEM, "refiner: out of memory");
-    r->packed = state;
-    int rc = ss_checkpoint_get(c, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){t->size}, state, e);
-    return rc < 0 ? rc : ss_mixture_restore(r->mixture, state, t->size, e);
-}
-
 int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
 {
-    part p[12];
-    number n[NUMBERS];
+    ss_checkpoint_part n[NUMBERS], p[12];
     char text[1024];
     if (!r->model->value)
         return ss_err_set(e, SS_EINVAL, "refiner: the model's values are in its file");
@@ -961,30 +926,19 @@ int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
     if (!theirs || strcmp(theirs, text))
         return ss_err_set(e, SS_EUNFIT, "checkpoint of another refiner: found '%s', expected '%s'",
                           theirs ? theirs : "none", text);
-    int rc = SS_OK;
     numbers(r, n);
-    for (int i = 0; i < NUMBERS && rc >= 0; i++) {
-        int64_t v = 0;
-        rc = ss_checkpoint_get_int(c, n[i].name, &v, e);
-        *n[i].value = (uint64_t)v;
-    }
-    if (rc >= 0 && r->nslot > (uint64_t)r->slots)
+    int rc = ss_checkpoint_get_parts(c, n, NUMBERS, e);
+    if (!rc && r->nslot > (uint64_t)r->slots)
         rc = ss_err_set(e, SS_EDAMAGED, "rings: found %" PRIu64 ", expected at most %d", r->nslot, r->slots);
-    for (int i = 0, k = rc < 0 ? 0 : parts(r, p); i < k && rc >= 0; i++)
-        rc = ss_checkpoint_get(c, p[i].name, p[i].dtype, 1, (uint64_t[]){p[i].count}, p[i].data, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "directions", &r->directions, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "draws", &r->draws, e);
-    if (rc >= 0)
-        rc = ss_checkpoint_get_rng(c, "views", &r->views, e);
-    if (rc >= 0)
-        rc = load_mixture(r, c, e);
-    if (rc >= 0 && !sound(r))
+    if (!rc)
+        rc = ss_checkpoint_get_parts(c, p, parts(r, p), e);
+    if (!rc)
+        rc = ss_mixture_load(r->mixture, c, e);
+    if (!rc && !sound(r))
         rc = ss_err_set(e, SS_EDAMAGED, "the rings of the checkpoint are not sound");
     r->ngradient = 0;
     ss_backprop_weights_changed(r->net);
-    return rc < 0 ? rc : SS_OK;
+    return rc;
 }
 
 size_t ss_refiner_memory(const ss_refiner *r)

@@ -792,3 +792,23 @@ int ss_mixture_restore(ss_mixture *m, const void *bytes, size_t size, ss_err *e)
     ss_mixture_free(was);
     return rc;
 }
+
+void ss_mixture_save(const ss_mixture *m, ss_checkpoint_writer *w)
+{
+    void *to = ss_checkpoint_room(w, "mixture", SS_DTYPE_U8, ss_mixture_state_size(m));
+    if (to)
+        ss_mixture_state(m, to);
+}
+
+int ss_mixture_load(ss_mixture *m, ss_checkpoint *c, ss_err *e)
+{
+    uint64_t size = ss_mixture_state_size(m);
+    void *bytes = ss_alloc(size, 1);
+    if (!bytes)
+        return ss_err_set(e, SS_ENOMEM, "mixture: out of memory");
+    int rc = ss_checkpoint_get(c, "mixture", SS_DTYPE_U8, 1, &size, bytes, e);
+    if (rc == SS_OK)
+        rc = ss_mixture_restore(m, bytes, size, e);
+    ss_free(bytes);
+    return rc;
+}

@@ -36,6 +36,7 @@
 
 #include "../base/err.h"
 #include "../base/rng.h"
+#include "../nn/checkpoint.h"
 
 #define SS_MIXTURE_COMPONENTS 64
 #define SS_MIXTURE_HORIZON    4096  /* embeddings over which weights forget */
@@ -100,10 +101,12 @@ int ss_mixture_unpack(ss_mixture **m, const void *bytes, size_t size, ss_err *e)
 /**
  * The exact state, for checkpoints of the same machine family: restoring it and going on gives the same bits
  * as never having stopped. ss_mixture_restore checks shape and finiteness: SS_EUNFIT, SS_EDAMAGED; m is then
- * unchanged.
+ * unchanged. In a checkpoint it is called mixture.
  */
 size_t ss_mixture_state_size(const ss_mixture *m);
 void ss_mixture_state(const ss_mixture *m, void *out);
 int ss_mixture_restore(ss_mixture *m, const void *bytes, size_t size, ss_err *e);
+void ss_mixture_save(const ss_mixture *m, ss_checkpoint_writer *w);
+int ss_mixture_load(ss_mixture *m, ss_checkpoint *c, ss_err *e);
 
 #endif

@@ -75,14 +75,19 @@ static int grow(ss_checkpoint_writer *w)
     return w->rc;
 }
 
-static void *own(ss_checkpoint_writer *w, const void *from, size_t size)
+static void *room(ss_checkpoint_writer *w, size_t size)
 {
     void *p = ss_alloc(size, 1);
     if (!p)
         return fail(w);
-    memcpy(p, from, size);
     w->own[w->nown++] = p;
     return p;
+}
+
+static void *own(ss_checkpoint_writer *w, const void *from, size_t size)
+{
+    void *p = room(w, size);
+    return p ? memcpy(p, from, size) : NULL;
 }
 
 void ss_checkpoint_put(ss_checkpoint_writer *w, const char *name, int dtype, int rank, const uint64_t *dim,
@@ -109,12 +114,18 @@ void ss_checkpoint_put_int(ss_checkpoint_writer *w, const char *name, int64_t va
         ss_checkpoint_put(w, name, SS_DTYPE_I64, 1, (uint64_t[]){1}, copy);
 }
 
-void ss_checkpoint_put_rng(ss_checkpoint_writer *w, const char *name, const ss_rng *r)
+void *ss_checkpoint_room(ss_checkpoint_writer *w, const char *name, int dtype, uint64_t count)
 {
-    const uint64_t state[3] = {r->key, r->stream, r->next};
-    const void *copy = grow(w) < 0 ? NULL : own(w, state, sizeof state);
-    if (copy)
-        ss_checkpoint_put(w, name, SS_DTYPE_I64, 1, (uint64_t[]){3}, copy);
+    void *p = grow(w) < 0 ? NULL : room(w, count * ss_dtype_size(dtype));
+    if (p)
+        ss_checkpoint_put(w, name, dtype, 1, &count, p);
+    return p;
+}
+
+void ss_checkpoint_put_parts(ss_checkpoint_writer *w, const ss_checkpoint_part *p, int n)
+{
+    for (int i = 0; i < n; i++)
+        ss_checkpoint_put(w, p[i].name, p[i].dtype, 1, &p[i].count, p[i].data);
 }
 
 void ss_checkpoint_put_text(ss_checkpoint_writer *w, const char *name, const char *value)
@@ -230,12 +241,11 @@ int ss_checkpoint_get_int(ss_checkpoint *c, const char *name, int64_t *value, ss
     return ss_checkpoint_get(c, name, SS_DTYPE_I64, 1, (uint64_t[]){1}, value, e);
 }
 
-int ss_checkpoint_get_rng(ss_checkpoint *c, const char *name, ss_rng *r, ss_err *e)
+int ss_checkpoint_get_parts(ss_checkpoint *c, const ss_checkpoint_part *p, int n, ss_err *e)
 {
-    uint64_t state[3];
-    int rc = ss_checkpoint_get(c, name, SS_DTYPE_I64, 1, (uint64_t[]){3}, state, e);
-    if (rc == SS_OK)
-        *r = (ss_rng){state[0], state[1], state[2]};
+    int rc = SS_OK;
+    for (int i = 0; i < n && rc == SS_OK; i++)
+        rc = ss_checkpoint_get(c, p[i].name, p[i].dtype, 1, &p[i].count, p[i].data, e);
     return rc;
 }
 

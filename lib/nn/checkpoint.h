@@ -9,6 +9,7 @@
  *     rc = ss_checkpoint_begin(&w, &e);
  *     ss_checkpoint_put(w, "weights", SS_DTYPE_F32, 1, (uint64_t[]){n}, m->value);
  *     ss_checkpoint_put_int(w, "last seq", seq);
+ *     ss_checkpoint_put_parts(w, parts, n);         what has many of them keeps a list, for both directions
  *     rc = ss_checkpoint_write(&w, path, &e);       the first failure of any put shows here
  *
  *     ss_checkpoint *c;
@@ -26,7 +27,6 @@
 #include <stdint.h>
 
 #include "../base/err.h"
-#include "../base/rng.h"
 #include "../io/safetensors.h"
 
 typedef struct ss_checkpoint_writer ss_checkpoint_writer;
@@ -36,8 +36,19 @@ int ss_checkpoint_begin(ss_checkpoint_writer **w, ss_err *e);
 void ss_checkpoint_put(ss_checkpoint_writer *w, const char *name, int dtype, int rank, const uint64_t *dim,
                        const void *data);
 void ss_checkpoint_put_int(ss_checkpoint_writer *w, const char *name, int64_t value);
-void ss_checkpoint_put_rng(ss_checkpoint_writer *w, const char *name, const ss_rng *r);
 void ss_checkpoint_put_text(ss_checkpoint_writer *w, const char *name, const char *value);
+/** Memory of the writer's for `count` values, to be filled before it writes; NULL after a failure. */
+void *ss_checkpoint_room(ss_checkpoint_writer *w, const char *name, int dtype, uint64_t count);
+
+/** A row of values in their owner's memory: an array, or a number of 64 bits (SS_DTYPE_I64, 1). */
+typedef struct ss_checkpoint_part {
+    const char *name;
+    int dtype;
+    uint64_t count;
+    void *data;
+} ss_checkpoint_part;
+void ss_checkpoint_put_parts(ss_checkpoint_writer *w, const ss_checkpoint_part *p, int n);
+
 /** Writes and releases, whatever comes. SS_ENOMEM or SS_EINVAL of a put shows here; the old file then stands.
  */
 int ss_checkpoint_write(ss_checkpoint_writer **w, const char *path, ss_err *e);
@@ -54,7 +65,8 @@ const ss_st_tensor *ss_checkpoint_find(const ss_checkpoint *c, const char *name)
 int ss_checkpoint_get(ss_checkpoint *c, const char *name, int dtype, int rank, const uint64_t *dim, void *to,
                       ss_err *e);
 int ss_checkpoint_get_int(ss_checkpoint *c, const char *name, int64_t *value, ss_err *e);
-int ss_checkpoint_get_rng(ss_checkpoint *c, const char *name, ss_rng *r, ss_err *e);
+/** Stops at the first that fails: those before it are read. */
+int ss_checkpoint_get_parts(ss_checkpoint *c, const ss_checkpoint_part *p, int n, ss_err *e);
 /** NULL when there is none. */
 const char *ss_checkpoint_text(const ss_checkpoint *c, const char *name);
 void ss_checkpoint_close(ss_checkpoint **c);

@@ -30,19 +30,21 @@ static void teardown(void)
 static int save(int64_t generation, ss_err *e)
 {
     static float weights[N];
-    static uint8_t mixture[5];
-    ss_rng r = {1, 2, (uint64_t)generation};
+    int64_t state[3] = {1, 2, generation};
+    const ss_checkpoint_part parts[] = {{"generation", SS_DTYPE_I64, 1, &generation},
+                                        {"augmentation", SS_DTYPE_I64, 3, state}};
     ss_checkpoint_writer *w;
     for (int i = 0; i < N; i++)
         weights[i] = (float)generation;
-    memset(mixture, (int)generation, sizeof mixture);
     int rc = ss_checkpoint_begin(&w, e);
     if (rc < 0)
         return rc;
     ss_checkpoint_put(w, "weights", SS_DTYPE_F32, 2, (uint64_t[]){N / 3, 3}, weights);
-    ss_checkpoint_put(w, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){sizeof mixture}, mixture);
-    ss_checkpoint_put_int(w, "generation", generation);
-    ss_checkpoint_put_rng(w, "augmentation", &r);
+    uint8_t *mixture = ss_checkpoint_room(w, "mixture", SS_DTYPE_U8, 5);
+    if (mixture)
+        memset(mixture, (int)generation, 5);
+    ss_checkpoint_put_parts(w, parts, 2);
+    ss_checkpoint_put_int(w, "last seq", generation + 1);
     ss_checkpoint_put_text(w, "architecture", "resnet");
     return ss_checkpoint_write(&w, "c", e);
 }
@@ -52,8 +54,9 @@ static int64_t load(int *previous, ss_err *e)
 {
     static float weights[N];
     uint8_t mixture[5];
-    int64_t generation = 0;
-    ss_rng r;
+    int64_t generation = 0, state[3], last;
+    const ss_checkpoint_part parts[] = {{"generation", SS_DTYPE_I64, 1, &generation},
+                                        {"augmentation", SS_DTYPE_I64, 3, state}};
     ss_checkpoint *c;
     int rc = ss_checkpoint_open(&c, "c", previous, e);
     if (rc < 0)
@@ -61,16 +64,17 @@ static int64_t load(int *previous, ss_err *e)
     if ((rc = ss_checkpoint_get(c, "weights", SS_DTYPE_F32, 2, (uint64_t[]){N / 3, 3}, weights, e)) ==
             SS_OK &&
         (rc = ss_checkpoint_get(c, "mixture", SS_DTYPE_U8, 1, (uint64_t[]){5}, mixture, e)) == SS_OK &&
-        (rc = ss_checkpoint_get_int(c, "generation", &generation, e)) == SS_OK)
-        rc = ss_checkpoint_get_rng(c, "augmentation", &r, e);
+        (rc = ss_checkpoint_get_parts(c, parts, 2, e)) == SS_OK)
+        rc = ss_checkpoint_get_int(c, "last seq", &last, e);
     if (rc == SS_OK) {
         for (int i = 0; i < N; i++)
             ck_assert_float_eq(weights[i], (float)generation);
         for (int i = 0; i < 5; i++)
             ck_assert_int_eq(mixture[i], (uint8_t)generation);
-        ck_assert_uint_eq(r.key, 1);
-        ck_assert_uint_eq(r.stream, 2);
-        ck_assert_uint_eq(r.next, (uint64_t)generation);
+        ck_assert_int_eq(state[0], 1);
+        ck_assert_int_eq(state[1], 2);
+        ck_assert_int_eq(state[2], generation);
+        ck_assert_int_eq(last, generation + 1);
         ck_assert_str_eq(ss_checkpoint_text(c, "architecture"), "resnet");
         ck_assert_ptr_null(ss_checkpoint_text(c, "other"));
     }
