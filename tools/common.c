@@ -129,6 +129,22 @@ int tool_fail(const ss_err *e)
     return tool_status_of(e->code);
 }
 
+/* budgets */
+
+tool_budget tool_budget_of(double rate, double most, double left)
+{
+    return (tool_budget){rate, most, left, ss_clock_mono_ns()};
+}
+
+double tool_budget_left(tool_budget *b)
+{
+    int64_t now = ss_clock_mono_ns();
+    b->left += b->rate * (double)(now - b->ns) * 1e-9;
+    b->left = b->left < b->most ? b->left : b->most;
+    b->ns = now;
+    return b->left;
+}
+
 /* numbers */
 
 static int parse_number(const char *text, const char *what, double min, double max, bool whole, double *out,

@@ -120,6 +120,16 @@ int tool_writer_finish(ss_writer **w, int rc, ss_err *e);
 /* Last thing in main: prints e->text if rc < 0, checks and closes standard output, gives the exit status. */
 int tool_finish(int rc, const ss_err *e);
 
+/* A budget: so much comes in each second, and at most so much lies there. Who takes more than is left pays it
+ * off first. */
+typedef struct tool_budget {
+    double rate, most, left;
+    int64_t ns; /* when it was looked at last, on the monotonic clock */
+} tool_budget;
+tool_budget tool_budget_of(double rate, double most, double left);
+/* What is left by now. */
+double tool_budget_left(tool_budget *b);
+
 /* Strict numbers: whole text, within range; else SS_ERANGE and a text that names `what`, found and range. */
 int tool_parse_int(const char *text, const char *what, double min, double max, int *out, ss_err *e);
 int tool_parse_real(const char *text, const char *what, double min, double max, double *out, ss_err *e);

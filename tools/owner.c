@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "common.h"
+#include "base/clock.h"
 
 enum { WAIT_SECONDS = 5 };
 
@@ -79,4 +80,59 @@ int owner_take(const char *model, bool take_over, ss_err *e)
     if (ftruncate(fd, 0) || pwrite(fd, text, (size_t)n, 0) != n)
         tool_warn("cannot write '%s': %s", name, strerror(errno));
     return fd;
+}
+
+tool_budget owner_budget(double share)
+{
+    return tool_budget_of(share, 10 * share, share);
+}
+
+bool owner_affords(tool_budget *b)
+{
+    return b->rate >= 1 || tool_budget_left(b) > 0;
+}
+
+bool owner_saves(owner_pace *p, uint64_t windows, bool clock, int (*save)(ss_err *e))
+{
+    ss_err why;
+    int64_t now = ss_clock_mono_ns();
+    bool due = windows && p->windows && windows % (uint64_t)p->windows == 0;
+    due = due || (clock && p->seconds > 0 && (double)(now - p->saved_ns) > p->seconds * 1e9);
+    if (!due)
+        return false;
+    int rc = save(&why);
+    if (rc < 0)
+        tool_warn("not saved, going on: %s", why.text);
+    p->saved_ns = ss_clock_mono_ns();
+    return rc >= 0;
+}
+
+int owner_checkpoint(ss_checkpoint **c, const char *path, ss_err *e)
+{
+    char prev[4096];
+    ss_err why;
+    int previous;
+    *c = NULL;
+    if (!path)
+        return SS_OK;
+    if (snprintf(prev, sizeof prev, "%s.prev", path) >= (int)sizeof prev)
+        return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
+    if (access(path, F_OK) && access(prev, F_OK))
+        return SS_OK;
+    int rc = ss_checkpoint_open(c, path, &previous, &why);
+    if (rc < 0)
+        *e = why;
+    else if (previous)
+        tool_warn("%s; the one before it is taken", why.text);
+    return rc;
+}
+
+int owner_goes_on(ss_model *m, const char *model, const char *checkpoint, uint64_t windows,
+                  uint64_t generation, ss_err *e)
+{
+    tool_info("going on from '%s': %" PRIu64 " windows heard, generation %" PRIu64, checkpoint, windows,
+              generation);
+    bool behind = m->generation != generation;
+    m->generation = generation;
+    return behind ? ss_model_save(m, model, e) : SS_OK;
 }

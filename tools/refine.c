@@ -64,11 +64,12 @@ static struct refine {
     uint64_t windows, over, skipped, held_back, unsaved;
     bool stepped, reader_gone, nonfinite_said, journal_broken, wanting;
     int waiting; /* records appended and not synced */
-    int64_t waiting_ns, put_ns, saved_ns, credit_ns, gradient_ns;
-    double loss, sum_u, sum_novelty, credit, gradient_credit;
-    uint64_t sum_count, unshared; /* unshared: windows since the last weight delta */
-    double share_credit;
-    int64_t share_ns, told_ns;
+    int64_t waiting_ns, put_ns;
+    double loss, sum_u, sum_novelty;
+    uint64_t sum_count, unshared;         /* unshared: windows since the last weight delta */
+    tool_budget steps, gradients, deltas; /* seconds; bytes of the others */
+    owner_pace pace;
+    int64_t told_ns;
     float *in, *z;
     void *packed;
     size_t volume[SS_CUT_EMBEDDING + 1];
@@ -276,41 +277,18 @@ static int save(ss_err *e)
     t.unsaved = 0;
     t.waiting = 0;
     t.journal_broken = false;
-    t.saved_ns = ss_clock_mono_ns();
+    t.pace.saved_ns = ss_clock_mono_ns();
     trim();
     return SS_OK;
 }
 
 static int save_when_due(bool counted, ss_err *e)
 {
-    ss_err why;
-    int n = t.set->save_windows;
-    bool due = counted && n && t.windows % (uint64_t)n == 0;
-    due = due || (t.set->save_seconds > 0 && t.unsaved && t.live &&
-                  (double)(ss_clock_mono_ns() - t.saved_ns) > t.set->save_seconds * 1e9);
-    if (!due)
-        return SS_OK;
-    if (save(&why) >= 0)
-        return t.live ? acknowledge(e) : SS_OK;
-    tool_warn("not saved, going on: %s", why.text);
-    t.saved_ns = ss_clock_mono_ns();
-    return SS_OK;
+    bool saved = owner_saves(&t.pace, counted ? t.windows : 0, t.unsaved && t.live, save);
+    return saved && t.live ? acknowledge(e) : SS_OK;
 }
 
 /* ---- learning ---- */
-
-/* Learning may take its share of the time that passes; what is not used is kept for ten seconds. */
-static bool affordable(void)
-{
-    double share = t.set->budget;
-    if (share >= 1 || !t.live)
-        return true;
-    int64_t now = ss_clock_mono_ns();
-    t.credit += share * (double)(now - t.credit_ns) * 1e-9;
-    t.credit = t.credit < 10 * share ? t.credit : 10 * share;
-    t.credit_ns = now;
-    return t.credit > 0;
-}
 
 static void log_step(const ss_refiner_report *r)
 {
@@ -352,16 +330,9 @@ static int put_gradients(ss_err *e)
     int n = ss_refiner_gradients(t.refiner), rc = SS_OK;
     if (!n || !t.live)
         return SS_OK;
-    if (t.set->gradient_budget) {
-        int64_t now = ss_clock_mono_ns();
-        double most = (double)t.set->gradient_budget;
-        t.gradient_credit += most * (double)(now - t.gradient_ns) * 1e-9;
-        t.gradient_credit = t.gradient_credit < most ? t.gradient_credit : most;
-        t.gradient_ns = now;
-        if (t.gradient_credit < 0) {
-            t.held_back += (uint64_t)n;
-            return SS_OK;
-        }
+    if (t.set->gradient_budget && tool_budget_left(&t.gradients) < 0) {
+        t.held_back += (uint64_t)n;
+        return SS_OK;
     }
     uint64_t before = ss_writer_offset(t.w);
     for (int i = 0; i < n && !rc; i++) {
@@ -374,14 +345,14 @@ static int put_gradients(ss_err *e)
         ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
         rc = put(&rec, e);
     }
-    t.gradient_credit -= (double)(ss_writer_offset(t.w) - before);
+    t.gradients.left -= (double)(ss_writer_offset(t.w) - before);
     return rc;
 }
 
 static int step(ss_err *e)
 {
     ss_refiner_report r;
-    if (!affordable()) {
+    if (t.live && !owner_affords(&t.steps)) {
         ss_refiner_skip(t.refiner);
         t.skipped++;
         return SS_OK;
@@ -390,7 +361,7 @@ static int step(ss_err *e)
     uint64_t refused = r.refused, rolled_back = r.rolled_back;
     int64_t begun = ss_clock_cpu_ns();
     int taken = ss_refiner_step(t.refiner);
-    t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
+    t.steps.left -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     if (taken < 0)
         return ss_err_set(e, taken, "window %" PRIu64 ": no step: %s", t.windows, ss_strerror(taken));
     ss_refiner_report_last(t.refiner, &r);
@@ -484,17 +455,9 @@ static bool allowed(void)
     return !t.state || !(ss_state_get(t.state, "sync", 0, &v, &e) & SS_STATE_THERE) || v.number != 0;
 }
 
-/* The budget of an hour at most is in hand; a delta that takes more is paid off before the next one. */
 static bool within_budget(void)
 {
-    double most = (double)t.set->sync_budget;
-    if (!t.set->sync_budget)
-        return true;
-    int64_t now = ss_clock_mono_ns();
-    t.share_credit += most * (double)(now - t.share_ns) / 3600e9;
-    t.share_credit = t.share_credit < most ? t.share_credit : most;
-    t.share_ns = now;
-    return t.share_credit > 0;
+    return !t.set->sync_budget || tool_budget_left(&t.deltas) > 0;
 }
 
 /* A delta that cannot be made now takes in more windows. */
@@ -510,7 +473,7 @@ static int put_delta(ss_err *e)
         tool_warn("%s", why.text);
         return SS_OK;
     }
-    t.share_credit -= (double)rec->size;
+    t.deltas.left -= (double)rec->size;
     tool_info("weights given out, version %" PRIu64 ": %zu bytes", t.m->synchronised, rec->size);
     return put(rec, e);
 }
@@ -597,8 +560,6 @@ static int open_share(ss_err *e)
         *e = why;
     else if (rc > 0)
         tool_warn("%s", why.text);
-    t.share_credit = (double)t.set->sync_budget;
-    t.share_ns = ss_clock_mono_ns();
     return rc < 0 ? rc : SS_OK;
 }
 
@@ -864,8 +825,11 @@ static int run(ss_err *e)
     const ss_record *rec;
     int rc;
     t.live = true;
-    t.credit = t.set->budget;
-    t.credit_ns = t.saved_ns = t.put_ns = t.gradient_ns = ss_clock_mono_ns();
+    double hour = (double)t.set->sync_budget, second = (double)t.set->gradient_budget;
+    t.steps = owner_budget(t.set->budget);
+    t.gradients = tool_budget_of(second, second, 0);
+    t.deltas = tool_budget_of(hour / 3600, hour, hour); /* one that takes more is paid off before the next */
+    t.pace.saved_ns = t.put_ns = ss_clock_mono_ns();
     for (;;) {
         rc = idle(e);
         if (!rc)
@@ -885,35 +849,20 @@ static int run(ss_err *e)
 
 static int resume(ss_err *e)
 {
-    char prev[4096];
     const char *path = t.set->checkpoint;
-    if (!path)
-        return SS_OK;
-    if (snprintf(prev, sizeof prev, "%s.prev", path) >= (int)sizeof prev)
-        return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
-    if (access(path, F_OK) && access(prev, F_OK))
-        return t.share ? ss_share_load(t.share, NULL, e) : SS_OK;
     ss_checkpoint *c;
-    ss_err why;
-    int previous;
     uint64_t generation = 0;
-    int rc = ss_checkpoint_open(&c, path, &previous, &why);
-    if (rc < 0) {
-        *e = why;
+    int rc = owner_checkpoint(&c, path, e);
+    if (rc < 0)
         return rc;
-    }
-    if (previous)
-        tool_warn("%s; the one before it is taken", why.text);
+    if (!c)
+        return t.share ? ss_share_load(t.share, NULL, e) : SS_OK;
     rc = get_state(c, &generation, e);
     ss_checkpoint_close(&c);
     if (rc < 0)
         return ss_err_prefix(e, "cannot go on from '%s'", path);
-    tool_info("going on from '%s': %" PRIu64 " windows heard, generation %" PRIu64, path, t.windows,
-              generation);
-    bool behind = t.m->generation != generation;
-    t.m->generation = generation;
     rc = ss_refiner_store_mixture(t.refiner, e);
-    return !rc && behind ? ss_model_save(t.m, t.set->model, e) : rc;
+    return rc ? rc : owner_goes_on(t.m, t.set->model, path, t.windows, generation, e);
 }
 
 static int open_model(ss_err *e)
@@ -1059,6 +1008,7 @@ static int finish(int rc, ss_err *e)
 int refine_run(const refine_settings *s, const char *input, ss_err *e)
 {
     t.set = s;
+    t.pace = (owner_pace){.windows = s->save_windows, .seconds = s->save_seconds};
     /* A reader that goes must not take with it what was learnt: it is saved first. */
     signal(SIGPIPE, SIG_IGN);
     int rc = open_all(input, e);

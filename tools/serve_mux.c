@@ -55,8 +55,7 @@ typedef struct conn {
     serve_frame f; /* what comes next, of which `have` bytes, payload included, are there */
     uint8_t *payload;
     size_t have, room;
-    double tokens; /* records that it may still send, by --max-rate */
-    int64_t token_ns;
+    tool_budget may; /* records that it may still send, by --max-rate */
     ss_writer *w;
     int64_t sent_ms;
     waiting *first, **last;
@@ -293,8 +292,7 @@ static void add_connection(int id, int fd)
     c->fd = fd;
     c->last = &c->first;
     c->sent_ms = now_ms();
-    c->token_ns = ss_clock_mono_ns();
-    c->tokens = 1;
+    c->may = tool_budget_of(m.set->max_rate, m.set->max_rate > 1 ? m.set->max_rate : 1, 1);
     if (ss_header_copy(&h, &back, &e) || tool_add_provenance(&h, &e) || ss_writer_open_memory(&c->w, &h, &e))
         die(e.text);
     ss_header_clear(&h);
@@ -746,16 +744,9 @@ static bool take_end(conn *c)
     return true;
 }
 
-static bool has_token(conn *c)
+static bool may_send(conn *c)
 {
-    if (!(m.set->max_rate > 0))
-        return true;
-    int64_t now = ss_clock_mono_ns();
-    double most = m.set->max_rate > 1 ? m.set->max_rate : 1;
-    c->tokens += m.set->max_rate * (double)(now - c->token_ns) * 1e-9;
-    c->tokens = c->tokens < most ? c->tokens : most;
-    c->token_ns = now;
-    return c->tokens >= 1;
+    return !(m.set->max_rate > 0) || tool_budget_left(&c->may) >= 1;
 }
 
 static bool window_full(void)
@@ -792,9 +783,9 @@ static bool serve_one(conn *c)
         }
         return true;
     }
-    if (window_full() || !has_token(c))
+    if (window_full() || !may_send(c))
         return false;
-    c->tokens -= m.set->max_rate > 0;
+    c->may.left -= m.set->max_rate > 0;
     if (c->f.what != FRAME_RECORD && c->f.what != FRAME_END) {
         drop(c, "a frame that is none");
         return true;

@@ -169,8 +169,8 @@ static struct train {
     bool reader_gone, nonfinite_said;
     double loss, sum_u, sum_novelty; /* sums over the windows since the last step */
     uint64_t sum_count;
-    double credit; /* seconds of learning in hand */
-    int64_t credit_ns, saved_ns;
+    tool_budget steps; /* seconds */
+    owner_pace pace;
     ss_state *state; /* or NULL */
     ss_incoming *incoming;
     ss_sync *sync;
@@ -407,42 +407,25 @@ static int save(ss_err *e)
         return rc;
     }
     t.unsaved = 0;
-    t.saved_ns = ss_clock_mono_ns();
+    t.pace.saved_ns = ss_clock_mono_ns();
     return keep_saved(model_path, e);
 }
 
 static int resume(ss_err *e)
 {
-    char prev[4096];
-    if (!checkpoint_path)
-        return SS_OK;
-    if (snprintf(prev, sizeof prev, "%s.prev", checkpoint_path) >= (int)sizeof prev)
-        return ss_err_set(e, SS_EINVAL, "--checkpoint: the name is too long");
-    if (access(checkpoint_path, F_OK) && access(prev, F_OK))
-        return SS_OK;
     ss_checkpoint *c;
-    ss_err why;
-    int previous;
     uint64_t generation = 0;
-    int rc = ss_checkpoint_open(&c, checkpoint_path, &previous, &why);
-    if (rc < 0) {
-        *e = why;
+    int rc = owner_checkpoint(&c, checkpoint_path, e);
+    if (rc < 0 || !c)
         return rc;
-    }
-    if (previous)
-        tool_warn("%s; the one before it is taken", why.text);
     rc = ss_model_fill(t.m, e);
     if (!rc)
         rc = get_state(c, &generation, e);
     ss_checkpoint_close(&c);
     if (rc < 0)
         return ss_err_prefix(e, "cannot go on from '%s'", checkpoint_path);
-    tool_info("going on from '%s': %" PRIu64 " windows heard, generation %" PRIu64, checkpoint_path,
-              t.windows, generation);
-    bool behind = t.m->generation != generation;
-    t.m->generation = generation;
     rc = t.learner ? ss_learner_store_mixture(t.learner, e) : SS_OK;
-    return !rc && behind ? ss_model_save(t.m, model_path, e) : rc;
+    return rc ? rc : owner_goes_on(t.m, model_path, checkpoint_path, t.windows, generation, e);
 }
 
 /* records */
@@ -525,18 +508,6 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
     return rc < 0 ? rc : put_values(rec, cut, t.saved->generation, begun, e);
 }
 
-/* Learning may take its share of the time that passes; what is not used is kept for ten seconds. */
-static bool affordable(void)
-{
-    if (budget >= 1)
-        return true;
-    int64_t now = ss_clock_mono_ns();
-    t.credit += budget * (double)(now - t.credit_ns) * 1e-9;
-    t.credit = t.credit < 10 * budget ? t.credit : 10 * budget;
-    t.credit_ns = now;
-    return t.credit > 0;
-}
-
 static void log_step(const ss_learner_report *r)
 {
     double n = t.sum_count ? (double)t.sum_count : 1;
@@ -554,14 +525,14 @@ static void log_step(const ss_learner_report *r)
 static void step(void)
 {
     ss_learner_report r;
-    if (!affordable()) {
+    if (!owner_affords(&t.steps)) {
         ss_learner_skip(t.learner);
         t.skipped++;
         return;
     }
     int64_t begun = ss_clock_cpu_ns();
     int taken = ss_learner_step(t.learner);
-    t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
+    t.steps.left -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     ss_learner_report_last(t.learner, &r);
     if (taken > 0) {
         if (t.lower)
@@ -704,7 +675,7 @@ static void lower_step(void)
     int done = ss_lower_step(t.lower);
     if (t.sync)
         ss_sync_joint_end(t.sync);
-    t.credit -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
+    t.steps.left -= (double)(ss_clock_cpu_ns() - begun) * 1e-9;
     ss_lower_report_last(t.lower, &r);
     if (done > 0) {
         if (t.learner)
@@ -731,7 +702,7 @@ static int take_gradients(uint64_t number, ss_err *e)
     if (rc < 0) {
         tool_warn("gradients are refused: %s", why.text);
         ss_lower_drop(t.lower);
-    } else if (!affordable()) {
+    } else if (!owner_affords(&t.steps)) {
         ss_lower_drop(t.lower);
         t.skipped++;
     } else {
@@ -772,13 +743,7 @@ static void look_for_incoming(void)
 
 static void save_when_due(void)
 {
-    ss_err why;
-    bool due = save_windows && t.windows % (uint64_t)save_windows == 0;
-    due = due || (save_seconds > 0 && (double)(ss_clock_mono_ns() - t.saved_ns) > save_seconds * 1e9);
-    if (due && save(&why) < 0) {
-        tool_warn("not saved, going on: %s", why.text);
-        t.saved_ns = ss_clock_mono_ns();
-    }
+    owner_saves(&t.pace, t.windows, true, save);
 }
 
 static int put_gap(const ss_record *rec, ss_err *e)
@@ -1014,8 +979,8 @@ static int run(ss_err *e)
 {
     const ss_record *rec;
     int rc;
-    t.credit = budget;
-    t.credit_ns = t.saved_ns = ss_clock_mono_ns();
+    t.steps = owner_budget(budget);
+    t.pace = (owner_pace){save_windows, save_seconds, ss_clock_mono_ns()};
     while ((rc = ss_reader_next(t.r, &rec, e)) > 0) {
         rc = take(rec, e);
         t.reader_gone |= rc == SS_EIO && errno == EPIPE;
