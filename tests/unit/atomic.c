@@ -6,24 +6,8 @@
 
 #include "base/mem.h"
 #include "io/atomic.h"
+#include "scratch.h"
 #include "unit.h"
-
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-atomic-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
 
 /* Contents of a small file, "" when it is not there. */
 static const char *text(const char *path)
@@ -44,7 +28,7 @@ static int put(const char *path, unsigned flags, const char *s)
 
 START_TEST(replaces_and_keeps)
 {
-    setup();
+    scratch_enter("atomic", false);
     ck_assert_int_eq(put("f", 0, "one"), SS_OK);
     ck_assert_str_eq(text("f"), "one");
     ck_assert_int_eq(put("f", 0, "two"), SS_OK);
@@ -56,14 +40,14 @@ START_TEST(replaces_and_keeps)
     ck_assert_int_eq(put("f", SS_ATOMIC_KEEP, "four"), SS_OK);
     ck_assert_str_eq(text("f.prev"), "three");
     ck_assert_int_ne(access("f.tmp", F_OK), 0);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(follows_links_and_keeps_mode)
 {
     struct stat st;
-    setup();
+    scratch_enter("atomic", false);
     ck_assert_int_eq(put("f", 0, "one"), SS_OK);
     ck_assert_int_eq(chmod("f", 0640), 0);
     ck_assert_int_eq(symlink("f", "link"), 0);
@@ -73,7 +57,7 @@ START_TEST(follows_links_and_keeps_mode)
     ck_assert(S_ISLNK(st.st_mode));
     ck_assert_int_eq(stat("f", &st), 0);
     ck_assert_int_eq(st.st_mode & 0777, 0640);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -81,7 +65,7 @@ START_TEST(devices_are_written_straight)
 {
     struct stat st;
     ss_err e;
-    setup();
+    scratch_enter("atomic", false);
     ck_assert_int_eq(put("/dev/null", 0, "one"), SS_OK);
     ck_assert_int_eq(stat("/dev/null", &st), 0);
     ck_assert(S_ISCHR(st.st_mode));
@@ -90,7 +74,7 @@ START_TEST(devices_are_written_straight)
     ck_assert_int_eq(mkdir("d", 0777), 0);
     ck_assert_int_eq(put("d", 0, "one"), SS_EIO);
     ck_assert_int_eq(put("none/f", 0, "one"), SS_EIO);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -98,7 +82,7 @@ START_TEST(two_writers_do_not_meet)
 {
     ss_atomic *a, *b;
     ss_err e;
-    setup();
+    scratch_enter("atomic", false);
     ck_assert_int_eq(ss_atomic_open(&a, "f", 0, NULL), SS_OK);
     ck_assert_int_eq(ss_atomic_write(a, "whole", 5, NULL), SS_OK);
     ck_assert_int_eq(ss_atomic_open(&b, "f", 0, &e), SS_EIO);
@@ -111,7 +95,7 @@ START_TEST(two_writers_do_not_meet)
     ss_atomic_abort(&a);
     ck_assert_str_eq(text("f"), "next");
     ck_assert_int_ne(access("f.tmp", F_OK), 0);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -119,7 +103,7 @@ END_TEST
 START_TEST(every_failing_call)
 {
     static const int errors[] = {EIO, ENOSPC};
-    setup();
+    scratch_enter("atomic", false);
     for (int flags = 0; flags <= SS_ATOMIC_KEEP; flags++)
         for (int k = 0; k < 4; k++)
             for (long n = 1;; n++) {
@@ -144,13 +128,13 @@ START_TEST(every_failing_call)
             }
     ck_assert_int_eq(put("f", 0, "last"), SS_OK);
     ck_assert_str_eq(text("f"), "last");
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(fsync_is_never_tried_again)
 {
-    setup();
+    scratch_enter("atomic", false);
     for (long n = 1;; n++) {
         ss_err e = {0};
         struct stat before, after;
@@ -166,13 +150,13 @@ START_TEST(fsync_is_never_tried_again)
         ck_assert_int_eq(stat("f", &after), 0);
         break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(every_kill)
 {
-    setup();
+    scratch_enter("atomic", false);
     for (int flags = 0; flags <= SS_ATOMIC_KEEP; flags++)
         for (long n = 1;; n++) {
             int status;
@@ -191,13 +175,13 @@ START_TEST(every_kill)
                 break;
             }
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(every_failing_allocation)
 {
-    setup();
+    scratch_enter("atomic", false);
     for (long n = 1;; n++) {
         fail_alloc_from(n, false);
         int rc = put("f", SS_ATOMIC_KEEP, "new");
@@ -207,7 +191,7 @@ START_TEST(every_failing_allocation)
         if (!failed)
             break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

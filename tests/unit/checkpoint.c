@@ -6,26 +6,10 @@
 
 #include "base/mem.h"
 #include "nn/checkpoint.h"
+#include "scratch.h"
 #include "unit.h"
 
 enum { N = 3000 };
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-checkpoint-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
-
 /* A state of which every part says its generation. */
 static int save(int64_t generation, ss_err *e)
 {
@@ -88,7 +72,7 @@ START_TEST(round_trip)
     ss_checkpoint *c;
     float x[3];
     int previous;
-    setup();
+    scratch_enter("checkpoint", false);
     ck_assert_msg(save(7, &e) == SS_OK, "%s", e.text);
     ck_assert_int_eq(load(&previous, &e), 7);
     ck_assert_int_eq(previous, 0);
@@ -101,7 +85,7 @@ START_TEST(round_trip)
     ck_assert_int_eq(ss_checkpoint_get(c, "weights", SS_DTYPE_I32, 2, (uint64_t[]){1000, 3}, x, &e),
                      SS_EUNFIT);
     ss_checkpoint_close(&c);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -111,7 +95,7 @@ START_TEST(many_arrays_and_misuse)
     ss_checkpoint_writer *w;
     ss_checkpoint *c;
     int64_t v;
-    setup();
+    scratch_enter("checkpoint", false);
     ck_assert_int_eq(ss_checkpoint_begin(&w, &e), SS_OK);
     for (int i = 0; i < 500; i++) {
         char name[16];
@@ -135,7 +119,7 @@ START_TEST(many_arrays_and_misuse)
     ck_assert_int_eq(ss_checkpoint_write(&w, "d", &e), SS_EINVAL);
     ck_assert_int_ne(access("d", F_OK), 0);
     ss_checkpoint_abandon(&w);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -143,7 +127,7 @@ START_TEST(damaged_one_is_refused_by_name)
 {
     ss_err e;
     int previous;
-    setup();
+    scratch_enter("checkpoint", false);
     ck_assert_int_eq(load(&previous, &e), SS_EIO);
     ck_assert_int_eq(save(1, &e), SS_OK);
     ck_assert_int_eq(save(2, &e), SS_OK);
@@ -158,7 +142,7 @@ START_TEST(damaged_one_is_refused_by_name)
     const ss_st_array a = {"w", SS_DTYPE_U8, 1, {1}, "x"};
     ck_assert_int_eq(ss_st_write("c", SS_ST_PLAIN, &a, 1, NULL, 0, &e), SS_OK);
     ck_assert_int_eq(load(&previous, &e), SS_EUNFIT);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -166,7 +150,7 @@ END_TEST
 START_TEST(every_kill)
 {
     int64_t g = 1;
-    setup();
+    scratch_enter("checkpoint", false);
     ck_assert_int_eq(save(g, NULL), SS_OK);
     for (long n = 1;; n++) {
         ss_err e;
@@ -190,13 +174,13 @@ START_TEST(every_kill)
             break;
         }
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(every_failing_call_and_allocation)
 {
-    setup();
+    scratch_enter("checkpoint", false);
     for (int forever = 0; forever < 2; forever++)
         for (int kind = 0; kind < 2; kind++)
             for (long n = 1;; n++) {
@@ -219,7 +203,7 @@ START_TEST(every_failing_call_and_allocation)
                 if (!failed)
                     break;
             }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

@@ -6,29 +6,8 @@
 #include "failalloc.h"
 #include "io/stream.h"
 #include "nn/delta.h"
+#include "models.h"
 #include "unit.h"
-
-/* The smallest model that there is: 175,000 values. */
-static ss_model *small(ss_norm norm)
-{
-    ss_model_config c;
-    ss_model *m;
-    ss_err e;
-    ss_model_config_default(&c);
-    c.width = 8;
-    c.mels = c.frames = 8;
-    c.dim = 2;
-    c.norm = norm;
-    ck_assert_msg(ss_model_create(&m, &c, 1, &e) == SS_OK, "%s", e.text);
-    return m;
-}
-
-static float *copy_of(const ss_model *m)
-{
-    float *v = ss_alloc(m->nvalue, sizeof *v);
-    memcpy(v, m->value, m->nvalue * sizeof *v);
-    return v;
-}
 
 /* Values move as under a rule whose steps have a size: a normal, times 1e-3. */
 static void step(float *v, size_t n, uint64_t number)
@@ -60,8 +39,8 @@ START_TEST(receiver_has_the_shadow)
     static const double first[] = {0.01, 0.5, 0.9, 1}, in_the_end[] = {1e-9, 1e-5, 0.01, 1};
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++)
         for (int i = 0; i < 8; i++) {
-            ss_model *m = small((ss_norm)norm);
-            float *value = copy_of(m), *shadow = copy_of(m), *receiver = copy_of(m);
+            ss_model *m = model_small((ss_norm)norm);
+            float *value = model_values(m), *shadow = model_values(m), *receiver = model_values(m);
             ss_delta_config c = {.keep = keep[i / 2], .levels = 127, .per_tensor = i % 2};
             ss_delta_report r;
             ss_err e;
@@ -102,9 +81,9 @@ START_TEST(levels)
     static const int number[] = {127, 7, 3, 1};
     size_t size[4];
     double left[4];
-    ss_model *m = small(SS_NORM_WEIGHT);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     for (int i = 0; i < 4; i++) {
-        float *value = copy_of(m), *shadow = copy_of(m);
+        float *value = model_values(m), *shadow = model_values(m);
         ss_delta_config c = {.keep = 1, .levels = number[i]};
         ss_delta_report r;
         ss_err e;
@@ -131,8 +110,8 @@ END_TEST
 /* Those sent are the largest of each tensor, as many as were asked for. */
 START_TEST(the_largest_are_kept)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
-    float *value = copy_of(m), *shadow = copy_of(m), *old = copy_of(m);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    float *value = model_values(m), *shadow = model_values(m), *old = model_values(m);
     ss_delta_config c = {.keep = 0.01f, .levels = 127};
     ss_delta_report r;
     ss_err e;
@@ -175,8 +154,8 @@ END_TEST
 
 START_TEST(nothing_moved_costs_little)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
-    float *shadow = copy_of(m);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    float *shadow = model_values(m);
     ss_err e;
     void *bytes;
     size_t size;
@@ -198,8 +177,8 @@ END_TEST
 
 START_TEST(values_that_cannot_be_sent)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
-    float *value = copy_of(m), *shadow = copy_of(m);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    float *value = model_values(m), *shadow = model_values(m);
     static const float bad[] = {NAN, INFINITY, -INFINITY, 3e30f};
     ss_delta_config c;
     ss_err e;
@@ -241,7 +220,7 @@ END_TEST
 /* A delta whose bytes fit into a table of tests: few values moved. */
 static void *few(const ss_model *m, bool sparse, size_t *size)
 {
-    float *value = copy_of(m), *shadow = copy_of(m);
+    float *value = model_values(m), *shadow = model_values(m);
     ss_delta_config c = {.keep = sparse ? 0.1f : 1, .levels = 127, .per_tensor = true};
     ss_err e;
     void *bytes;
@@ -257,9 +236,9 @@ static void *few(const ss_model *m, bool sparse, size_t *size)
  */
 START_TEST(damage)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     size_t before = ss_mem_used();
-    float *v = copy_of(m);
+    float *v = model_values(m);
     for (int sparse = 0; sparse < 2; sparse++) {
         size_t size;
         uint8_t *bytes = few(m, sparse, &size);
@@ -301,7 +280,7 @@ END_TEST
 
 START_TEST(another_model)
 {
-    ss_model *m = small(SS_NORM_WEIGHT), *other;
+    ss_model *m = model_small(SS_NORM_WEIGHT), *other;
     ss_err e;
     ss_delta *d;
     size_t size;
@@ -328,7 +307,7 @@ END_TEST
 
 START_TEST(records)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_err e;
     ss_delta *d;
     ss_record rec;
@@ -367,8 +346,9 @@ START_TEST(merge)
     static const uint64_t ours[] = {0, 1, 300, 1000000, 0}, theirs[] = {100, 1, 100, 0, 0};
     for (int sparse = 0; sparse < 2; sparse++)
         for (int i = 0; i < 5; i++) {
-            ss_model *m = small(SS_NORM_WEIGHT);
-            float *server = copy_of(m), *shadow = copy_of(m), *ahead = copy_of(m), *value = copy_of(m);
+            ss_model *m = model_small(SS_NORM_WEIGHT);
+            float *server = model_values(m), *shadow = model_values(m), *ahead = model_values(m),
+                  *value = model_values(m);
             ss_delta_config c = {.keep = sparse ? 0.1f : 1, .levels = 127};
             ss_err e;
             void *bytes;
@@ -410,8 +390,8 @@ END_TEST
 
 START_TEST(no_memory)
 {
-    ss_model *m = small(SS_NORM_WEIGHT);
-    float *value = copy_of(m), *shadow = copy_of(m);
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    float *value = model_values(m), *shadow = model_values(m);
     ss_delta_config c = {.keep = 0.1f, .levels = 127};
     ss_err e;
     void *bytes;

@@ -9,24 +9,8 @@
 #include "io/safetensors.h"
 #include "nn/exchange.h"
 #include "nn/net.h"
+#include "scratch.h"
 #include "unit.h"
-
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-exchange-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
 
 /* A model as training leaves it: no gain 1, no bias 0. */
 static ss_model *create(ss_norm norm)
@@ -52,7 +36,8 @@ static void embed(const ss_model *m, float z[128])
     ss_rng_fill_normal(&r, x, 64 * 96);
     for (int i = 0; i < 64 * 96; i++)
         x[i] = x[i] * 5.66f - 4.45f;
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL), SS_OK);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, NULL),
+                     SS_OK);
     ck_assert_int_eq(ss_net_run(net, 1, x, z), SS_OK);
     ss_net_close(&net);
 }
@@ -60,7 +45,7 @@ static void embed(const ss_model *m, float z[128])
 START_TEST(exported_runs_as_batch_norm)
 {
     static const ss_norm norms[] = {SS_NORM_BATCH, SS_NORM_WEIGHT};
-    setup();
+    scratch_enter("exchange", false);
     for (int i = 0; i < 2; i++) {
         ss_err e;
         ss_import_note note;
@@ -85,7 +70,7 @@ START_TEST(exported_runs_as_batch_norm)
         ss_model_free(m);
         ss_model_free(back);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -94,7 +79,7 @@ START_TEST(group_norm_is_exported_standardised)
     ss_err e;
     ss_st *s;
     ss_model *m = create(SS_NORM_GROUP), *back;
-    setup();
+    scratch_enter("exchange", false);
     ck_assert_int_eq(ss_model_export(m, "x", &e), SS_OK);
     ck_assert_int_eq(ss_st_open(&s, "x", &e), SS_OK);
     ck_assert_str_eq(ss_st_meta_value(s, "norm"), "group");
@@ -118,7 +103,7 @@ START_TEST(group_norm_is_exported_standardised)
     ck_assert_ptr_nonnull(strstr(e.text, "40 missing: bn1.running_mean, bn1.running_var, "));
     ck_assert_ptr_nonnull(strstr(e.text, "; 0 unknown"));
     ss_model_free(m);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -191,7 +176,7 @@ START_TEST(torchvision_state_dict)
     ss_err e;
     ss_import_note note;
     ss_model *from = make_dict(), *m, *fresh;
-    setup();
+    scratch_enter("exchange", false);
     ck_assert_int_eq(ndict, 122);
     ck_assert_msg(import_dict(&m, &note, &e) == SS_OK, "%s", e.text);
     ck_assert_int_eq(note.channels, 3);
@@ -220,7 +205,7 @@ START_TEST(torchvision_state_dict)
     ck_assert_int_eq(note.fresh_fc, 1);
     ss_model_free(m);
     ss_model_free(from);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -229,7 +214,7 @@ START_TEST(others_are_refused)
     ss_err e;
     ss_model *from = make_dict(), *m;
     static float bad[128];
-    setup();
+    scratch_enter("exchange", false);
     int at = index_of("layer3.1.bn2.bias");
     strcpy(names[at], "layer3.1.bn3.bias");
     ck_assert_int_eq(import_dict(&m, NULL, &e), SS_EUNFIT);
@@ -280,7 +265,7 @@ START_TEST(others_are_refused)
     ck_assert_ptr_nonnull(strstr(e.text, "no tensor 'conv1.weight'"));
     ck_assert_ptr_null(m);
     ss_model_free(from);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

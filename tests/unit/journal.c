@@ -11,42 +11,18 @@
 
 #include "base/mem.h"
 #include "io/journal.h"
+#include "scratch.h"
 #include "unit.h"
 
-static char folder[64], dir[80];
+static const char dir[] = "j";
 static const ss_header one = {.kind = "logmel", .rate = 16000}, two = {.kind = "cut"};
 static uint8_t bytes[70000];
 
 static void setup(void)
 {
-    /* Memory where there is some: fsync is asked for by the thousand. */
-    strcpy(folder, access("/dev/shm", W_OK) ? "/tmp/ss-journal-XXXXXX" : "/dev/shm/ss-journal-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    snprintf(dir, sizeof dir, "%s/j", folder);
+    scratch_enter("journal", true); /* fsync is asked for by the thousand */
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(i * 2654435761u >> 11);
-}
-
-static void clear(void)
-{
-    char path[400];
-    DIR *d = opendir(dir);
-    if (!d)
-        return;
-    for (struct dirent *f; (f = readdir(d));)
-        if (*f->d_name != '.') {
-            snprintf(path, sizeof path, "%s/%s", dir, f->d_name);
-            unlink(path);
-        }
-    closedir(d);
-    rmdir(dir);
-}
-
-static void teardown(void)
-{
-    clear();
-    ck_assert_int_eq(rmdir(folder), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
 }
 
 static void must(int64_t rc, const ss_err *e)
@@ -199,9 +175,9 @@ START_TEST(grows_and_is_read)
         must(add(j, 400, &e), &e);
         holds(j, 390, 401);
         must(ss_journal_close(&j, &e), &e);
-        clear();
+        scratch_remove(dir);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -221,7 +197,7 @@ START_TEST(one_process)
     char name[160];
     snprintf(name, sizeof name, "%s/x", file(0));
     ck_assert_int_eq(ss_journal_open(&j, name, NULL, &e), SS_EIO); /* no folder */
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -277,9 +253,9 @@ START_TEST(trimmed_and_limited)
         must(ss_journal_close(&j, &e), &e);
         if (!way)
             ck_assert_int_eq(files(), 1);
-        clear();
+        scratch_remove(dir);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -321,7 +297,7 @@ START_TEST(torn_at_every_byte)
                 memcpy(bad + k, bytes, 100);
             while (want < N && at[want + 1] <= k)
                 want++;
-            clear();
+            scratch_remove(dir);
             ck_assert_int_eq(mkdir(dir, 0700), 0);
             spill(file(0), bad, k + (rubbish ? 100 : 0));
             int rc = ss_journal_open(&j, dir, NULL, &e);
@@ -345,7 +321,7 @@ START_TEST(torn_at_every_byte)
             }
             must(ss_journal_close(&j, &e), &e);
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -406,7 +382,7 @@ START_TEST(damaged_in_the_middle)
         }
         spill(file(first), b, n);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -462,7 +438,7 @@ START_TEST(every_kill)
         for (long n = 1;; n++) {
             int status;
             ss_journal *j;
-            clear();
+            scratch_remove(dir);
             *durable = 0;
             if (before)
                 must(work(&e), &e);
@@ -488,7 +464,7 @@ START_TEST(every_kill)
             if (whole)
                 break;
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -504,7 +480,7 @@ START_TEST(every_failing_call)
             ss_err e = {0};
             ss_journal *j;
             ss_journal_config config = {.segment_bytes = 700};
-            clear();
+            scratch_remove(dir);
             must(ss_journal_open(&j, dir, &config, &e), &e);
             must(ss_journal_header(j, &one, &e), &e);
             for (uint64_t k = 0; k < 5; k++)
@@ -550,7 +526,7 @@ START_TEST(every_failing_call)
             if (!failed)
                 break;
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -588,7 +564,7 @@ START_TEST(full)
     ck_assert_int_eq(ss_journal_open(&j, dir, NULL, &e), 0);
     holds(j, 0, 40);
     must(ss_journal_close(&j, &e), &e);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -600,7 +576,7 @@ START_TEST(count_survives)
         int status;
         ss_err e;
         ss_journal *j;
-        clear();
+        scratch_remove(dir);
         pid_t child = fork();
         if (!child) {
             ss_journal_config config = {.segment_bytes = 700};
@@ -623,7 +599,7 @@ START_TEST(count_survives)
         if (whole)
             break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -635,7 +611,7 @@ START_TEST(numbers_left_out)
     const ss_journal_config config = {.next = 10};
     setup();
     for (int empty = 0; empty < 3; empty++) { /* nothing there; three records; a file that keeps the count */
-        clear();
+        scratch_remove(dir);
         must(ss_journal_open(&j, dir, NULL, &e), &e);
         must(ss_journal_header(j, &one, &e), &e);
         for (uint64_t k = 0; k < 3 && empty; k++)
@@ -661,7 +637,7 @@ START_TEST(numbers_left_out)
         ck_assert_uint_eq(ss_journal_first(j), 10);
         must(ss_journal_close(&j, &e), &e);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -745,11 +721,11 @@ START_TEST(written_anew)
             }
             ss_journal_cursor_close(&c);
             must(ss_journal_close(&j, &e), &e);
-            clear();
+            scratch_remove(dir);
             if (n && done)
                 break;
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -795,11 +771,11 @@ START_TEST(several_as_one)
         ck_assert(!done || !twice);
         ss_journal_cursor_close(&c);
         must(ss_journal_close(&j, &e), &e);
-        clear();
+        scratch_remove(dir);
         if (done)
             break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -837,7 +813,7 @@ START_TEST(fewer_than_numbers)
         ck_assert_int_eq(ss_journal_open(&j, dir, &config, &e), 0);
     }
     must(ss_journal_close(&j, &e), &e);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -849,7 +825,7 @@ START_TEST(every_failing_allocation)
         for (long n = 1;; n++) {
             ss_err e;
             ss_journal *j;
-            clear();
+            scratch_remove(dir);
             *durable = 0;
             fail_alloc_from(n, forever);
             int rc = work(&e);
@@ -876,7 +852,7 @@ START_TEST(every_failing_allocation)
             if (!failed)
                 break;
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

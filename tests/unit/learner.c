@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "learn/learner.h"
+#include "models.h"
 #include "unit.h"
 
 enum { MELS = 16, FRAMES = 24, HOP = 12 };
@@ -27,20 +28,6 @@ static void make_window(uint64_t w, float *x)
                 -8 + 6 * expf(-0.3f * a * a) + 6 * own[3] * expf(-0.5f * b * b) + 0.7f * noise[m];
         }
     }
-}
-
-static ss_model *make_model(void)
-{
-    ss_model_config c;
-    ss_model_config_default(&c);
-    c.width = 16;
-    c.mels = MELS;
-    c.frames = FRAMES;
-    c.dim = 16;
-    ss_model *m;
-    ss_err e;
-    ck_assert_msg(ss_model_create(&m, &c, 3, &e) == SS_OK, "%s", e.text);
-    return m;
 }
 
 static ss_learner_config make_config(ss_learner_kind kind)
@@ -105,7 +92,8 @@ START_TEST(micro_batches_give_the_gradient_of_the_whole)
     c.warmup = 0;
     c.clip = 0;
     c.rate = 1; /* the weights move by the gradient itself */
-    ss_model *a = make_model(), *b = make_model(), *fresh = make_model();
+    ss_model *a = model_for_learning(SS_NORM_WEIGHT), *b = model_for_learning(SS_NORM_WEIGHT),
+             *fresh = model_for_learning(SS_NORM_WEIGHT);
     ss_learner *la = make_learner(&c, a, NULL);
     c.micro_batch = 24;
     ss_learner *lb = make_learner(&c, b, NULL);
@@ -141,7 +129,8 @@ START_TEST(stopped_and_resumed_gives_the_same_bits)
         close(fd);
         unlink(path);
         ss_err e;
-        ss_model *whole = make_model(), *first = make_model(), *second = make_model();
+        ss_model *whole = model_for_learning(SS_NORM_WEIGHT), *first = model_for_learning(SS_NORM_WEIGHT),
+                 *second = model_for_learning(SS_NORM_WEIGHT);
         ss_learner *l = make_learner(&c, whole, NULL);
         hear(l, 0, 90);
         ss_learner_free(l);
@@ -187,7 +176,7 @@ START_TEST(the_loss_falls)
     ss_learner_config c = make_config(SS_LEARNER_CACHED);
     c.every = 1;
     c.augment.mix = c.augment.gain = 0;
-    ss_model *m = make_model();
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_learner *l = make_learner(&c, m, NULL);
     ss_learner_report r;
     double early = 0, late = 0;
@@ -217,7 +206,7 @@ END_TEST
 START_TEST(what_is_not_finite_changes_nothing)
 {
     ss_learner_config c = make_config(SS_LEARNER_CONTRAST);
-    ss_model *m = make_model();
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_learner *l = make_learner(&c, m, NULL);
     float x[MELS * FRAMES], z[16];
     ss_mixture_score s;
@@ -254,7 +243,7 @@ END_TEST
 
 START_TEST(bounds)
 {
-    ss_model *m = make_model();
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_learner *l;
     ss_err e;
     ss_learner_config c = make_config(SS_LEARNER_CACHED);

@@ -8,26 +8,12 @@
 #include "failalloc.h"
 #include "learn/lower.h"
 #include "nn/net.h"
+#include "models.h"
 #include "unit.h"
 
 /* That a device and a server learn through a cut what a refiner learns whole: tests/unit/refiner.c. */
 
 enum { MELS = 16, FRAMES = 24, CELL = MELS * FRAMES, MOST = 16 * 6 * 8, CUT = SS_CUT_BLOCK0 + 3, KEPT = 6 };
-
-static ss_model *make_model(ss_norm norm)
-{
-    ss_model_config c;
-    ss_model *m;
-    ss_err e;
-    ss_model_config_default(&c);
-    c.width = 16;
-    c.mels = MELS;
-    c.frames = FRAMES;
-    c.dim = 16;
-    c.norm = norm;
-    ck_assert_msg(ss_model_create(&m, &c, 3, &e) == SS_OK, "%s", e.text);
-    return m;
-}
 
 static ss_lower_config make_config(void)
 {
@@ -100,7 +86,7 @@ static ss_lower_report report(const ss_lower *l)
 /* Cuts are those of the network under the weights as they are; what lies behind the deepest cut stays. */
 START_TEST(a_step_moves_what_lies_before_the_cut)
 {
-    ss_model *m = make_model(SS_NORM_GROUP), *fresh = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP), *fresh = model_for_learning(SS_NORM_GROUP);
     ss_lower_config c = make_config();
     c.optimiser = (ss_optimiser_config){SS_OPTIMISER_SGD, 0.1f, 0, 0};
     ss_lower *l = make_lower(&c, m);
@@ -158,7 +144,7 @@ START_TEST(gradients_are_those_of_differences)
 {
     enum { N = 5 };
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++) {
-        ss_model *m = make_model((ss_norm)norm);
+        ss_model *m = model_for_learning((ss_norm)norm);
         ss_lower_config c = make_config();
         c.optimiser = (ss_optimiser_config){SS_OPTIMISER_SGD, 1, 0, 0};
         ss_lower *l = make_lower(&c, m);
@@ -196,7 +182,7 @@ END_TEST
 
 START_TEST(the_oldest_windows_leave)
 {
-    ss_model *m = make_model(SS_NORM_WEIGHT);
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_lower_config c = make_config();
     ss_lower *l = make_lower(&c, m);
     ss_err e;
@@ -232,7 +218,7 @@ END_TEST
 
 START_TEST(what_is_of_no_use_changes_nothing)
 {
-    ss_model *m = make_model(SS_NORM_WEIGHT);
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_lower_config c = make_config();
     ss_lower *l = make_lower(&c, m);
     ss_err e;
@@ -300,7 +286,7 @@ START_TEST(goes_on_after_a_restart)
 {
     ss_lower_config c = make_config();
     for (uint64_t stop = 2; stop <= 11; stop += 3) {
-        ss_model *a = make_model(SS_NORM_GROUP), *b = make_model(SS_NORM_GROUP);
+        ss_model *a = model_for_learning(SS_NORM_GROUP), *b = model_for_learning(SS_NORM_GROUP);
         ss_lower *one = make_lower(&c, a), *two = make_lower(&c, b);
         ss_checkpoint_writer *w;
         ss_checkpoint *k;
@@ -339,7 +325,7 @@ END_TEST
 
 START_TEST(every_failing_allocation)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_lower_config c = make_config();
     size_t base = ss_mem_used();
     for (long n = 1;; n++) {

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "io/safetensors.h"
 #include "nn/model.h"
+#include "models.h"
+#include "scratch.h"
 #include "unit.h"
 
 static ss_model *create(int width, ss_norm norm, uint64_t seed)
@@ -179,39 +181,15 @@ START_TEST(arch_hash)
 }
 END_TEST
 
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-model-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
-
 /* The smallest model there is. */
 static ss_model *create_small(ss_norm norm)
 {
-    ss_model_config c;
-    ss_model *m;
-    ss_model_config_default(&c);
-    c.width = 8;
-    c.dim = 2;
-    c.norm = norm;
-    ck_assert_int_eq(ss_model_create(&m, &c, 1, NULL), SS_OK);
-    return m;
+    return model_of(8, 64, 96, 2, norm, 1);
 }
 
 START_TEST(saved_and_loaded)
 {
-    setup();
+    scratch_enter("model", false);
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++) {
         ss_err e;
         ss_model *m = create_small((ss_norm)norm), *l;
@@ -244,7 +222,7 @@ START_TEST(saved_and_loaded)
         ss_model_free(m);
         ss_model_free(l);
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -252,7 +230,7 @@ START_TEST(no_bad_values)
 {
     ss_err e;
     ss_model *m = create_small(SS_NORM_WEIGHT), *l;
-    setup();
+    scratch_enter("model", false);
     ck_assert_int_eq(ss_model_save(m, "m", &e), SS_OK);
     ss_model_values(m, "fc.bias")[1] = NAN;
     ck_assert_int_eq(ss_model_save(m, "m", &e), SS_EUNFIT);
@@ -260,7 +238,7 @@ START_TEST(no_bad_values)
     ck_assert_int_eq(ss_model_load(&l, "m", &e), SS_OK);
     ss_model_free(l);
     ss_model_free(m);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -291,7 +269,7 @@ START_TEST(damage_is_detected)
     ss_model *m = create_small(SS_NORM_WEIGHT), *l;
     size_t n;
     uint64_t header;
-    setup();
+    scratch_enter("model", false);
     ck_assert_int_eq(ss_model_save(m, "m", &e), SS_OK);
     ss_model_free(m);
     char *p = slurp("m", &n);
@@ -323,7 +301,7 @@ START_TEST(damage_is_detected)
     ck_assert_int_eq(ss_model_load(&l, "cut", &e), SS_ETRUNC);
     ck_assert_int_eq(ss_model_load(&l, "none", &e), SS_EIO);
     free(p);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -333,7 +311,7 @@ START_TEST(previous_is_taken)
     ss_model *m = create_small(SS_NORM_WEIGHT), *l;
     int previous = -1;
     size_t n;
-    setup();
+    scratch_enter("model", false);
     for (m->generation = 1; m->generation < 3; m->generation++)
         ck_assert_int_eq(ss_model_save(m, "m", &e), SS_OK);
     ss_model_free(m);
@@ -359,7 +337,7 @@ START_TEST(previous_is_taken)
     ck_assert_int_eq(previous, 0);
     ck_assert_ptr_null(l);
     free(p);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -400,7 +378,7 @@ START_TEST(unfit_files)
     ss_st_array a[80], twin;
     ss_err e;
     int n = m->nparam;
-    setup();
+    scratch_enter("model", false);
     for (int i = 0; i < n; i++) {
         a[i] = (ss_st_array){
             m->param[i].name, SS_DTYPE_F32, m->param[i].rank, {0}, m->value + m->param[i].offset};
@@ -451,7 +429,7 @@ START_TEST(unfit_files)
     ck_assert_int_eq(ss_model_load(&l, "m", &e), SS_EUNFIT);
     ck_assert_ptr_nonnull(strstr(e.text, "import"));
     ss_model_free(m);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -459,7 +437,7 @@ START_TEST(failing_calls_and_allocations)
 {
     ss_err e;
     ss_model *m = create_small(SS_NORM_BATCH), *l;
-    setup();
+    scratch_enter("model", false);
     fail_alloc_cjson();
     ck_assert_int_eq(ss_model_save(m, "m", &e), SS_OK);
     size_t before = ss_mem_used();
@@ -485,7 +463,7 @@ START_TEST(failing_calls_and_allocations)
                 break;
         }
     ss_model_free(m);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

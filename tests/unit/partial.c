@@ -14,24 +14,8 @@
 #include "nn/net.h"
 #include "nn/net_i8.h"
 #include "nn/quant.h"
+#include "scratch.h"
 #include "unit.h"
-
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-partial-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
 
 static size_t volume(const ss_model_config *c, int cut)
 {
@@ -99,7 +83,7 @@ static void flip(const char *path, uint64_t byte)
 
 START_TEST(same_bits_as_from_memory)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved((ss_norm)_i), *m;
     const ss_model_config *c = &whole->config;
     ss_err e;
@@ -117,8 +101,9 @@ START_TEST(same_bits_as_from_memory)
             size_t n = volume(c, until);
             float *x = noise(volume(c, from)), *y = malloc(n * sizeof *y), *z = malloc(n * sizeof *z);
             ck_assert_int_eq(ss_net_open(&a, whole, NULL, SS_WEIGHTS_F32, from, until, 1, &e), SS_OK);
-            ck_assert_msg(ss_net_open(&b, m, until % 2 ? pool : NULL, SS_WEIGHTS_F32, from, until, 1, &e) == SS_OK, "%s",
-                          e.text);
+            ck_assert_msg(ss_net_open(&b, m, until % 2 ? pool : NULL, SS_WEIGHTS_F32, from, until, 1, &e) ==
+                              SS_OK,
+                          "%s", e.text);
             ck_assert_int_eq(ss_net_run(a, 1, x, y), SS_OK);
             ck_assert_int_eq(ss_net_run(b, 1, x, z), SS_OK);
             ck_assert_mem_eq(y, z, n * sizeof *y);
@@ -133,7 +118,8 @@ START_TEST(same_bits_as_from_memory)
         }
     /* What was made ready bit by bit is no larger than what is made ready at once, but for alignment. */
     ss_net *at_once;
-    ck_assert_int_eq(ss_net_open(&at_once, m, pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e), SS_OK);
+    ck_assert_int_eq(ss_net_open(&at_once, m, pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 2, &e),
+                     SS_OK);
     ck_assert_uint_eq(ss_net_memory(wide), ss_net_memory(at_once));
     ss_net_close(&at_once);
     ss_net_close(&wide);
@@ -145,13 +131,13 @@ START_TEST(same_bits_as_from_memory)
     ss_model_free(m);
     ss_model_free(whole);
     ss_pool_close(&pool);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(what_is_not_ready_does_not_run)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *m = saved(SS_NORM_WEIGHT);
     ss_net *net;
     static float x[1 << 16], y[1 << 16];
@@ -166,7 +152,7 @@ START_TEST(what_is_not_ready_does_not_run)
     ck_assert_int_eq(ss_net_widen(net, m, 3, 11, NULL), SS_EINVAL);
     ss_net_close(&net);
     ss_model_free(m);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -214,7 +200,7 @@ static void check_damage(const ss_model *whole, int damaged, uint64_t byte)
  */
 START_TEST(damage_where_it_is_needed)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved((ss_norm)_i);
     ss_st *s;
     ss_err e;
@@ -225,14 +211,14 @@ START_TEST(damage_where_it_is_needed)
     }
     ss_st_close(&s);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 /* In eight bits, out of the file and out of memory. */
 START_TEST(int8)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved((ss_norm)_i), *m;
     const ss_model_config *c = &whole->config;
     const int cut = SS_CUT_BLOCK0 + 3;
@@ -281,14 +267,14 @@ START_TEST(int8)
     free(y);
     free(half);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 /* The values are wanted for the way back only. */
 START_TEST(training)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved((ss_norm)_i), *m;
     ss_err e;
     float *x = noise(2 * volume(&whole->config, SS_CUT_INPUT)), z[2][36], dz[36];
@@ -321,13 +307,13 @@ START_TEST(training)
     ss_model_free(m);
     free(x);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(a_file_that_changes_while_it_is_open)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved(SS_NORM_BATCH), *m;
     ss_net *net;
     ss_err e;
@@ -371,14 +357,14 @@ START_TEST(a_file_that_changes_while_it_is_open)
     free(y);
     free(z);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 /* Whole by its checksums, and no model to run. */
 START_TEST(not_finite)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved(SS_NORM_WEIGHT), *m;
     ss_st *s;
     ss_err e;
@@ -405,21 +391,22 @@ START_TEST(not_finite)
              p->name);
     ck_assert_str_eq(e.text, text);
     ck_assert_int_eq(ss_model_open(&m, "wild", &e), SS_OK);
-    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e), SS_EUNFIT);
+    ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, &e),
+                     SS_EUNFIT);
     ck_assert_str_eq(e.text, text);
     ck_assert_int_eq(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, 4, 1, &e), SS_OK);
     ss_net_close(&net);
     ss_model_free(m);
     ss_st_close(&s);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 /* The same file as version 0.1.0 wrote it: without checksums, and the header's own made anew. */
 START_TEST(old_files)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved(SS_NORM_GROUP), *m;
     ss_net *net;
     ss_err e;
@@ -453,13 +440,13 @@ START_TEST(old_files)
     ck_assert_msg(strstr(e.text, "'old'") && strstr(e.text, "digest of the data differs"), "%s", e.text);
     free(p);
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(failing_calls_and_allocations)
 {
-    setup();
+    scratch_enter("partial", false);
     ss_model *whole = saved(SS_NORM_BATCH), *m;
     ss_err e;
     fail_alloc_cjson();
@@ -483,7 +470,7 @@ START_TEST(failing_calls_and_allocations)
                 break;
         }
     ss_model_free(whole);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

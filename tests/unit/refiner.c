@@ -9,6 +9,7 @@
 #include "learn/lower.h"
 #include "learn/refiner.h"
 #include "nn/net.h"
+#include "models.h"
 #include "unit.h"
 
 enum { MELS = 16, FRAMES = 24, HOP = 12, DIM = 16, MOST = 16 * 6 * 8 };
@@ -30,21 +31,6 @@ static void make_window(uint32_t device, uint64_t w, float *x)
                 -8 + 6 * expf(-0.3f * a * a) + 6 * own[3] * expf(-0.5f * b * b) + 0.7f * noise[m];
         }
     }
-}
-
-static ss_model *make_model(ss_norm norm)
-{
-    ss_model_config c;
-    ss_model *m;
-    ss_err e;
-    ss_model_config_default(&c);
-    c.width = 16;
-    c.mels = MELS;
-    c.frames = FRAMES;
-    c.dim = DIM;
-    c.norm = norm;
-    ck_assert_msg(ss_model_create(&m, &c, 3, &e) == SS_OK, "%s", e.text);
-    return m;
 }
 
 static ss_refiner_config make_config(void)
@@ -102,7 +88,7 @@ static void hear(ss_refiner *r, ss_model *m, uint64_t from, uint64_t until)
 
 START_TEST(finished_anywhere_it_is_the_same)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_refiner_config c = make_config();
     ss_refiner *r = make_refiner(&c, m, NULL);
     float z[2][DIM], long_z[DIM];
@@ -156,7 +142,7 @@ START_TEST(a_step_lowers_the_loss)
 {
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++)
         for (int adam = 0; adam < 2; adam++) {
-            ss_model *m = make_model((ss_norm)norm);
+            ss_model *m = model_for_learning((ss_norm)norm);
             ss_refiner_config c = make_config();
             c.every = c.batch = c.window = c.start = 20;
             c.devices = 3;
@@ -203,7 +189,7 @@ END_TEST
 START_TEST(it_learns)
 {
     for (int views = 0; views < 2; views++) {
-        ss_model *m = make_model(SS_NORM_WEIGHT);
+        ss_model *m = model_for_learning(SS_NORM_WEIGHT);
         ss_refiner_config c = make_config();
         c.window = 40;
         c.every = 8;
@@ -246,7 +232,7 @@ END_TEST
 /* What goes back to a device is the gradient at what it sent, not at the view that was made of it. */
 START_TEST(gradients_behind_views)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_refiner_config c = make_config();
     c.gradients = c.views = true;
     c.augment = (ss_augment){0, 0, 0, 1, 0, MELS, 0, 1e-6f, 0};
@@ -281,8 +267,8 @@ START_TEST(split_learning_is_whole_learning)
     static float x[EVERY * MELS * FRAMES], y[MOST];
     for (int norm = SS_NORM_BATCH; norm <= SS_NORM_WEIGHT; norm++)
         for (int cut = SS_CUT_BLOCK0; cut < SS_CUT_EMBEDDING; cut += 2) {
-            ss_model *whole = make_model((ss_norm)norm), *server = make_model((ss_norm)norm);
-            ss_model *device = make_model((ss_norm)norm);
+            ss_model *whole = model_for_learning((ss_norm)norm), *server = model_for_learning((ss_norm)norm);
+            ss_model *device = model_for_learning((ss_norm)norm);
             ss_refiner_config c = make_config();
             c.every = c.batch = c.micro_batch = EVERY;
             c.start = EVERY;
@@ -326,7 +312,7 @@ START_TEST(split_learning_is_whole_learning)
                 ck_assert_int_eq(ss_lower_step(lower), 1);
             }
             int moved[2] = {0};
-            ss_model *fresh = make_model((ss_norm)norm);
+            ss_model *fresh = model_for_learning((ss_norm)norm);
             for (int i = 0; i < whole->nparam; i++) {
                 const ss_param *p = &whole->param[i];
                 size_t size = p->count * sizeof(float);
@@ -354,7 +340,7 @@ END_TEST
 
 START_TEST(gradients_of_mixed_cuts)
 {
-    ss_model *m = make_model(SS_NORM_GROUP), *fresh = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP), *fresh = model_for_learning(SS_NORM_GROUP);
     ss_refiner_config c = make_config();
     c.gradients = true;
     ss_refiner *r = make_refiner(&c, m, NULL);
@@ -408,8 +394,8 @@ START_TEST(stopped_and_resumed_gives_the_same_bits)
         c.views = i < 2;
         c.rows = i == 1 ? 20 : 1024;
         ss_err e;
-        ss_model *whole = make_model(SS_NORM_WEIGHT), *first = make_model(SS_NORM_WEIGHT);
-        ss_model *second = make_model(SS_NORM_WEIGHT);
+        ss_model *whole = model_for_learning(SS_NORM_WEIGHT), *first = model_for_learning(SS_NORM_WEIGHT);
+        ss_model *second = model_for_learning(SS_NORM_WEIGHT);
         /* three devices fight for two rings */
         c.memory = i & 2 ? 2 * ss_refiner_ring_size(&c, &whole->config) : 0;
         ss_refiner *r = make_refiner(&c, whole, NULL);
@@ -454,7 +440,7 @@ END_TEST
 
 START_TEST(the_device_heard_least_recently_makes_room)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_refiner_config c = make_config();
     ss_refiner_report rep;
     c.memory = 2 * ss_refiner_ring_size(&c, &m->config) + 100;
@@ -484,7 +470,7 @@ END_TEST
 
 START_TEST(old_embeddings_are_left_out)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_refiner_config c = make_config();
     ss_refiner_report rep;
     c.stale = 2;
@@ -505,7 +491,7 @@ END_TEST
 
 START_TEST(what_is_not_finite_changes_nothing)
 {
-    ss_model *m = make_model(SS_NORM_WEIGHT);
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_refiner_config c = make_config();
     ss_refiner *r = make_refiner(&c, m, NULL);
     float x[MOST] = {0};
@@ -562,7 +548,7 @@ END_TEST
 
 START_TEST(a_run_that_goes_wrong_is_taken_back)
 {
-    ss_model *m = make_model(SS_NORM_WEIGHT);
+    ss_model *m = model_for_learning(SS_NORM_WEIGHT);
     ss_refiner_config c = make_config();
     ss_refiner_report rep = {0};
     c.window = 40;
@@ -601,7 +587,7 @@ START_TEST(a_run_that_goes_wrong_is_taken_back)
 
     /* A rate far too high: whatever happens, the weights end finite, and windows are still taken. */
     ss_model_free(m);
-    m = make_model(SS_NORM_BATCH);
+    m = model_for_learning(SS_NORM_BATCH);
     c.optimiser.rate = 100;
     c.optimiser.clip = 0;
     r = make_refiner(&c, m, NULL);
@@ -621,7 +607,7 @@ END_TEST
 
 START_TEST(bounds_and_memory)
 {
-    ss_model *m = make_model(SS_NORM_GROUP);
+    ss_model *m = model_for_learning(SS_NORM_GROUP);
     ss_refiner *r;
     ss_err e;
     ss_refiner_config c = make_config();

@@ -8,24 +8,8 @@
 #include "base/mem.h"
 #include "io/atomic.h"
 #include "io/safetensors.h"
+#include "scratch.h"
 #include "unit.h"
-
-static char folder[64];
-
-static void setup(void)
-{
-    strcpy(folder, "/tmp/ss-st-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    ck_assert_int_eq(system(command), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
 
 static const float weight[6] = {1, -2, 3.5f, 0, 1e-20f, 7};
 static const uint8_t blob[3] = {1, 2, 3};
@@ -60,7 +44,7 @@ START_TEST(round_trip)
     uint8_t b[3];
     int64_t i;
     char shape[64];
-    setup();
+    scratch_enter("st", false);
     ck_assert_int_eq(write_small("f", 0), SS_OK);
     ck_assert_msg(ss_st_open(&s, "f", &e) == SS_OK, "%s", e.text);
     ck_assert_int_eq(ss_st_check(s, &e), 1);
@@ -97,7 +81,7 @@ START_TEST(round_trip)
     ck_assert_int_eq(ss_st_open(&s, "lost", &e), SS_OK);
     ck_assert_int_eq(ss_st_check(s, &e), SS_EDAMAGED);
     ss_st_close(&s);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -108,7 +92,7 @@ START_TEST(floats_of_other_widths)
     double wide[4];
     float got[4];
     ss_st *s;
-    setup();
+    scratch_enter("st", false);
     for (int i = 0; i < 4; i++) {
         half[i] = ss_f32_to_f16(want[i]);
         brain[i] = ss_f32_to_bf16(want[i]);
@@ -126,7 +110,7 @@ START_TEST(floats_of_other_widths)
             ck_assert_float_eq(got[i], k == 1 && i == 2 ? 65536 : want[i]);
     }
     ss_st_close(&s);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -136,12 +120,12 @@ START_TEST(wrong_arrays_are_refused)
     const ss_st_array twice[] = {{"a", SS_DTYPE_U8, 1, {1}, blob}, {"a", SS_DTYPE_U8, 1, {1}, blob}};
     const ss_st_array packed = {"a", SS_DTYPE_PACKED, 1, {1}, blob};
     const ss_st_array huge = {"a", SS_DTYPE_F32, 2, {1ull << 40, 1ull << 40}, blob};
-    setup();
+    scratch_enter("st", false);
     ck_assert_int_eq(ss_st_write("f", 0, twice, 2, NULL, 0, &e), SS_EINVAL);
     ck_assert_int_eq(ss_st_write("f", 0, &packed, 1, NULL, 0, &e), SS_EINVAL);
     ck_assert_int_eq(ss_st_write("f", 0, &huge, 1, NULL, 0, &e), SS_EINVAL);
     ck_assert_int_ne(access("f", F_OK), 0);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -262,7 +246,7 @@ START_TEST(every_bit_and_every_length)
     size_t n;
     ss_st *s;
     ss_err e;
-    setup();
+    scratch_enter("st", false);
     ck_assert_int_eq(write_small("f", 0), SS_OK);
     char *p = slurp("f", &n);
     ck_assert_uint_lt(n, 1024);
@@ -284,7 +268,7 @@ START_TEST(every_bit_and_every_length)
         free(cut);
     }
     free(p);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -296,7 +280,7 @@ START_TEST(a_tensor_alone)
     ss_st *s;
     ss_err e;
     char data[64];
-    setup();
+    scratch_enter("st", false);
     ck_assert_int_eq(write_small("f", 0), SS_OK);
     char *p = slurp("f", &n);
     ck_assert_int_eq(ss_st_open_memory(&s, p, n, &e), SS_OK);
@@ -323,7 +307,7 @@ START_TEST(a_tensor_alone)
         p[bit / 8] ^= (char)(1 << bit % 8);
     }
     free(p);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -368,7 +352,7 @@ START_TEST(every_failing_call_and_allocation)
     ss_st *s;
     ss_err e;
     char b[64];
-    setup();
+    scratch_enter("st", false);
     fail_alloc_cjson();
     ck_assert_int_eq(write_small("f", 0), SS_OK);
     for (int forever = 0; forever < 2; forever++)
@@ -406,7 +390,7 @@ START_TEST(every_failing_call_and_allocation)
         if (!failed)
             break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -414,7 +398,7 @@ START_TEST(only_regular_files)
 {
     ss_st *s;
     ss_err e;
-    setup();
+    scratch_enter("st", false);
     ck_assert_int_eq(ss_st_open(&s, "none", &e), SS_EIO);
     ck_assert_int_eq(ss_st_open(&s, ".", &e), SS_EIO);
     ck_assert_int_eq(mkfifo("pipe", 0666), 0);
@@ -428,7 +412,7 @@ START_TEST(only_regular_files)
     ck_assert_int_eq(truncate("f", (off_t)size - 1), 0);
     ck_assert_int_eq(ss_st_check(s, &e), SS_ETRUNC);
     ss_st_close(&s);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

@@ -9,29 +9,9 @@
 #include "failalloc.h"
 #include "learn/share.h"
 #include "nn/delta.h"
+#include "models.h"
+#include "scratch.h"
 #include "unit.h"
-
-static char folder[] = "/tmp/ss-share.XXXXXX";
-
-static void enter(void)
-{
-    strcpy(folder + strlen(folder) - 6, "XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    ck_assert_int_eq(chdir(folder), 0);
-}
-
-static ss_model *small(void)
-{
-    ss_model_config c;
-    ss_model *m;
-    ss_err e;
-    ss_model_config_default(&c);
-    c.width = 8;
-    c.mels = c.frames = 8;
-    c.dim = 2;
-    ck_assert_msg(ss_model_create(&m, &c, 1, &e) == SS_OK, "%s", e.text);
-    return m;
-}
 
 static ss_share *opened(ss_model *m, int kept)
 {
@@ -92,10 +72,10 @@ static double apart(const ss_model *a, const ss_model *b)
 
 START_TEST(who_missed_some_gets_them_again)
 {
-    ss_model *m = small();
-    device here = {small(), 0, 0}, late = {small(), 0, 0};
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    device here = {model_small(SS_NORM_WEIGHT), 0, 0}, late = {model_small(SS_NORM_WEIGHT), 0, 0};
     ss_err e;
-    enter();
+    scratch_enter("share", true);
     ss_share *s = opened(m, 8);
     for (uint64_t i = 0; i < 5; i++) {
         learn(m, i);
@@ -114,16 +94,16 @@ START_TEST(who_missed_some_gets_them_again)
     ss_model_free(m);
     ss_model_free(here.m);
     ss_model_free(late.m);
-    ck_assert_uint_eq(ss_mem_used(), 0);
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(old_ones_go)
 {
-    ss_model *m = small();
-    device late = {small(), 0, 0};
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    device late = {model_small(SS_NORM_WEIGHT), 0, 0};
     ss_err e;
-    enter();
+    scratch_enter("share", true);
     ss_share *s = opened(m, 2);
     for (uint64_t i = 0; i < 60; i++) { /* more than a segment of the journal */
         learn(m, i);
@@ -137,18 +117,19 @@ START_TEST(old_ones_go)
     ss_share_close(s);
     ss_model_free(m);
     ss_model_free(late.m);
+    scratch_leave();
 }
 END_TEST
 
 /* Killed after deltas went out that no checkpoint knows of: what devices have is what the shadow is. */
 START_TEST(goes_on_from_what_was_given_out)
 {
-    ss_model *m = small();
-    device d = {small(), 0, 0};
+    ss_model *m = model_small(SS_NORM_WEIGHT);
+    device d = {model_small(SS_NORM_WEIGHT), 0, 0};
     ss_checkpoint_writer *w;
     ss_checkpoint *c;
     ss_err e;
-    enter();
+    scratch_enter("share", true);
     ss_share *s = opened(m, 8);
     learn(m, 0);
     next(s, &d);
@@ -176,21 +157,21 @@ START_TEST(goes_on_from_what_was_given_out)
     ss_free(then);
     ss_model_free(m);
     ss_model_free(d.m);
-    ck_assert_uint_eq(ss_mem_used(), 0);
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(a_folder_that_is_gone)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_err e;
-    enter();
+    scratch_enter("share", true);
     m->synchronised = 4;
     ss_share *s = opened(m, 8);
     ck_assert_int_eq(ss_share_load(s, NULL, &e), SS_OK); /* devices at 4 go on, older ones cannot */
     learn(m, 0);
     next(s, NULL);
-    device d = {small(), 4, 0};
+    device d = {model_small(SS_NORM_WEIGHT), 4, 0};
     ck_assert_int_eq(ss_share_since(s, 4, take, &d, &e), 1);
     ck_assert_int_eq(d.given, 1);
     ck_assert_int_eq(ss_share_since(s, 3, take, &d, &e), 0);
@@ -198,14 +179,15 @@ START_TEST(a_folder_that_is_gone)
     ck_assert_int_eq(ss_share_open(&s, m, "deltas", 0, 8, &e), SS_EINVAL);
     ss_model_free(d.m);
     ss_model_free(m);
+    scratch_leave();
 }
 END_TEST
 
 START_TEST(every_failing_allocation)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_err e;
-    enter();
+    scratch_enter("share", true);
     for (long n = 1;; n++) {
         ss_share *s;
         const ss_record *rec;
@@ -225,7 +207,7 @@ START_TEST(every_failing_allocation)
         learn(m, (uint64_t)n);
     }
     ss_model_free(m);
-    ck_assert_uint_eq(ss_mem_used(), 0);
+    scratch_leave();
 }
 END_TEST
 

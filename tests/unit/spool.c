@@ -9,40 +9,12 @@
 #include "base/rng.h"
 #include "failalloc.h"
 #include "io/spool.h"
+#include "scratch.h"
 #include "unit.h"
 
-static char folder[64], dir[80];
+static const char dir[] = "s";
 static const ss_header one = {.kind = "logmel"}, two = {.kind = "cut"};
 static uint8_t bytes[4096];
-
-static void clear(void)
-{
-    char path[400];
-    DIR *d = opendir(dir);
-    if (!d)
-        return;
-    for (struct dirent *f; (f = readdir(d));)
-        if (*f->d_name != '.') {
-            snprintf(path, sizeof path, "%s/%s", dir, f->d_name);
-            unlink(path);
-        }
-    closedir(d);
-    rmdir(dir);
-}
-
-static void setup(void)
-{
-    strcpy(folder, access("/dev/shm", W_OK) ? "/tmp/ss-spool-XXXXXX" : "/dev/shm/ss-spool-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(folder));
-    snprintf(dir, sizeof dir, "%s/s", folder);
-}
-
-static void teardown(void)
-{
-    clear();
-    ck_assert_int_eq(rmdir(folder), 0);
-    ck_assert_uint_eq(ss_mem_used(), 0);
-}
 
 static void must(int rc, const ss_err *e)
 {
@@ -204,26 +176,26 @@ static void run(const char *where, ss_drop drop, uint64_t max, uint64_t seed)
     ck_assert_uint_lt(ss_spool_bytes(s), 200);
     must(ss_spool_close(&s, &e), &e);
     ck_assert_uint_eq(ss_mem_used(), 0);
-    clear();
+    scratch_remove(dir);
 }
 
 START_TEST(in_order_without_a_hole)
 {
-    setup();
+    scratch_enter("spool", true);
     for (uint64_t seed = 1; seed <= 8; seed++)
         for (int drop = SS_DROP_OLDEST; drop <= SS_DROP_DECIMATE; drop++) {
             run(seed % 2 ? NULL : dir, (ss_drop)drop, 40000 + seed * 3000, seed);
             if (drop == SS_DROP_OLDEST)
                 run(seed % 2 ? NULL : dir, SS_DROP_OLDEST, 0, seed);
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
 /* Nothing is sent, and the spool runs over: each policy keeps what it says, and the counts add up. */
 START_TEST(what_is_dropped)
 {
-    setup();
+    scratch_enter("spool", true);
     for (int way = 0; way < 2; way++)
         for (int drop = SS_DROP_OLDEST; drop <= SS_DROP_DECIMATE; drop++) {
             enum { N = 3000 };
@@ -285,9 +257,9 @@ START_TEST(what_is_dropped)
                 ck_assert_uint_lt(back, data / 3);
             }
             must(ss_spool_close(&s, &e), &e);
-            clear();
+            scratch_remove(dir);
         }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -300,7 +272,7 @@ START_TEST(another_header)
     const ss_header *h;
     const ss_record *r;
     server v = {0};
-    setup();
+    scratch_enter("spool", true);
     for (int k = 0; k < 2; k++) {
         must(ss_spool_open(&s, dir, &c, &e), &e);
         must(ss_spool_header(s, k ? &two : &one, &e), &e);
@@ -327,7 +299,7 @@ START_TEST(another_header)
     }
     ck_assert_uint_eq(ss_spool_queue(s), 0);
     must(ss_spool_close(&s, &e), &e);
-    teardown();
+    scratch_leave();
 }
 END_TEST
 
@@ -412,7 +384,7 @@ END_TEST
 /* Whatever allocation fails: an error, and trying again goes on where it was. */
 START_TEST(every_failing_allocation)
 {
-    setup();
+    scratch_enter("spool", true);
     for (long n = 1;; n++) {
         ss_spool_config c = {.max_bytes = 30000};
         ss_spool *s;
@@ -453,7 +425,7 @@ START_TEST(every_failing_allocation)
         if (!failed)
             break;
     }
-    teardown();
+    scratch_leave();
 }
 END_TEST
 

@@ -7,27 +7,8 @@
 #include "failalloc.h"
 #include "learn/sync.h"
 #include "nn/delta.h"
+#include "models.h"
 #include "unit.h"
-
-static ss_model *small(void)
-{
-    ss_model_config c;
-    ss_model *m;
-    ss_err e;
-    ss_model_config_default(&c);
-    c.width = 8;
-    c.mels = c.frames = 8;
-    c.dim = 2;
-    ck_assert_msg(ss_model_create(&m, &c, 1, &e) == SS_OK, "%s", e.text);
-    return m;
-}
-
-static float *copy_of(const ss_model *m)
-{
-    float *v = ss_alloc(m->nvalue, sizeof *v);
-    memcpy(v, m->value, m->nvalue * sizeof *v);
-    return v;
-}
 
 /* The server: its weights, what devices know of them, and one delta after the other. */
 typedef struct server {
@@ -39,7 +20,7 @@ typedef struct server {
 
 static server serve(ss_model *m)
 {
-    return (server){m, copy_of(m), copy_of(m), NULL, 0};
+    return (server){m, model_values(m), model_values(m), NULL, 0};
 }
 
 static ss_record next(server *s, uint64_t from, float by, uint64_t windows)
@@ -73,7 +54,7 @@ static void leave(ss_sync *s, ss_model *m)
 
 START_TEST(versions_are_a_chain)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_sync *s;
     ss_err e;
     uint64_t from = 99;
@@ -85,7 +66,7 @@ START_TEST(versions_are_a_chain)
     ck_assert_uint_eq(from, 0);
     ck_assert_uint_eq(m->synchronised, 1);
     ck_assert_float_eq_tol(m->value[0], first + 0.5f, 0.01f);
-    float *after = copy_of(m);
+    float *after = model_values(m);
     ck_assert_int_eq(ss_sync_merge(s, &one, &from, &e), SS_ERANGE);
     ck_assert_ptr_nonnull(strstr(e.text, "version 1 is here already"));
     ss_record three = next(&v, 2, 0.5f, 10);
@@ -105,7 +86,7 @@ END_TEST
 
 START_TEST(both_sides_count_by_their_windows)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_sync *s;
     ss_err e;
     float first = m->value[0];
@@ -125,7 +106,7 @@ END_TEST
 /* As a run of the learner: so many steps before, a merge, and losses afterwards. */
 static bool given_up(double before, double after, int steps, bool taken)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_sync *s;
     ss_err e;
     server v = serve(m);
@@ -135,7 +116,7 @@ static bool given_up(double before, double after, int steps, bool taken)
     for (int i = 0; i < steps; i++)
         ck_assert(!ss_sync_watch(s, true, before));
     m->value[3] = 7;
-    float *was = copy_of(m);
+    float *was = model_values(m);
     ss_record one = next(&v, 0, 0.25f, 10);
     ck_assert_int_eq(ss_sync_merge(s, &one, NULL, &e), 1);
     ck_assert_int_eq(ss_sync_ready(s), steps < SS_SYNC_WATCH);
@@ -157,11 +138,11 @@ static bool given_up(double before, double after, int steps, bool taken)
 /* Moved by own windows, by gradients of the server in the lower half, and by a delta. */
 START_TEST(joint_steps_are_not_weighed)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     ss_sync *s;
     ss_err e;
     server v = serve(m);
-    float *was = copy_of(m);
+    float *was = model_values(m);
     size_t half = m->ntrainable / 2;
     ck_assert_int_eq(ss_sync_create(&s, m, &e), SS_OK);
     ck_assert_int_eq(ss_sync_begin(s, &e), SS_OK);
@@ -204,7 +185,7 @@ static void write_checkpoint(ss_sync *s)
 
 START_TEST(goes_on_after_a_restart)
 {
-    ss_model *m[2] = {small(), small()};
+    ss_model *m[2] = {model_small(SS_NORM_WEIGHT), model_small(SS_NORM_WEIGHT)};
     ss_sync *s[2];
     ss_checkpoint *c;
     ss_err e;
@@ -246,10 +227,10 @@ END_TEST
 
 START_TEST(every_failing_allocation)
 {
-    ss_model *m = small();
+    ss_model *m = model_small(SS_NORM_WEIGHT);
     server v = serve(m);
     ss_record one = next(&v, 0, 0.25f, 10);
-    float *was = copy_of(m);
+    float *was = model_values(m);
     ss_err e;
     for (long n = 1;; n++) {
         ss_sync *s = NULL;
