@@ -72,7 +72,8 @@ typedef struct route {
     uint32_t device;
     uint64_t epoch;
     conn *c;
-    int owed; /* resumes that the command has still to give */
+    int owed;             /* resumes that the command has still to give */
+    uint64_t sent, acked; /* numbers up to which it has got, and acknowledged, records */
     bool resume_due, ack_due;
     ss_record resume, ack;
     struct {
@@ -443,6 +444,8 @@ static void answer_comes(const ss_record *rec)
         t->resume = *rec;
         t->resume_due = t->c->due = true;
         t->ack_due = false;
+        if (ss_attr_uint(&rec->attrs, SS_ATTR_COUNT, 1))
+            t->acked = rec->seq + 1;
         if (t->owed > 0) {
             t->owed--;
             t->c->owed--;
@@ -450,6 +453,7 @@ static void answer_comes(const ss_record *rec)
     } else if (rec->type == SS_TYPE_ACK) {
         t->ack = *rec;
         t->ack_due = t->c->due = true;
+        t->acked = rec->seq + 1;
         note_time(t, &t->ack);
     } else {
         answer *a = keep(rec);
@@ -652,6 +656,7 @@ static void note_record(conn *c, route *t, const ss_record *rec, int64_t begun)
     unsigned at = t->arrivals++ % ARRIVALS;
     t->arrival[at].end = rec->seq + n;
     t->arrival[at].begun = begun;
+    t->sent = rec->seq + n;
     if (!d)
         return;
     d->bytes += ss_record_bytes(rec);
@@ -728,8 +733,17 @@ static bool take_record(conn *c)
     return forward(c, &rec);
 }
 
-/* The device has ended its stream. What the command has still to say to it comes before the answer to one
- * more hello. */
+/* Has the command still something to say to it? */
+static bool is_owed(const conn *c)
+{
+    bool more = c->owed > 0;
+    for (int i = 0; i < m.routes && !more; i++)
+        more = m.route[i]->c == c && m.route[i]->acked < m.route[i]->sent;
+    return more;
+}
+
+/* The device has ended its stream. Results come before the answer to one more hello; acknowledgements may
+ * come later. */
 static bool take_end(conn *c)
 {
     c->ended = true;
@@ -956,7 +970,7 @@ static void tend(int64_t now)
 {
     for (conn *c = m.conn, *next; c; c = next) {
         next = c->next;
-        if (c->ended && !c->finishing && (c->owed <= 0 || now >= c->finish_ms))
+        if (c->ended && !c->finishing && (!is_owed(c) || now >= c->finish_ms))
             finish(c, FINISH_MS);
         keep_alive(c, now);
         if (!flush(c) || (c->finishing && now >= c->finish_ms))

@@ -519,7 +519,8 @@ static int put_forward(const ss_record *given, ss_err *e)
     return SS_OK;
 }
 
-/* The link is done with this header, or with everything. */
+/* All is sent that has this header, or all there is. What is acknowledged comes back all the same: who
+ * acknowledges when he saves, saves when he has heard the end. */
 static int end_forward(bool whole, ss_err *e)
 {
     int rc = whole ? ss_writer_end(l.w, e) : SS_OK;
@@ -872,16 +873,20 @@ static int progress(int64_t now, ss_err *e)
         l.ended = true;
     bool all_sent = l.ended && !ss_spool_unsent(l.spool), all = all_sent && !ss_spool_queue(l.spool);
     int64_t deadline = l.heard_ms + (int64_t)(opt_drain * 1e3);
-    if (l.state == UP && (all || (l.other && !(opt_ack && l.flights)))) {
+    if (l.state == UP && (all_sent || l.other)) {
         int rc = end_forward(l.other || !l.failed, e);
         if (rc)
             return rc;
     }
     if (l.state == ENDING && l.peer_ended) {
+        bool owes = ss_spool_queue(l.spool) > ss_spool_unsent(l.spool);
         disconnect();
         if (all)
             return 1;
-        l.next_ms = now; /* with the next header */
+        if (owes)
+            lost("the peer has ended, and has not acknowledged all");
+        else
+            l.next_ms = now; /* with the next header */
     }
     if (l.state == UP && l.broken_ms && now >= l.broken_ms + GRACE_MS)
         lost("the peer reads no more");
