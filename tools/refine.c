@@ -766,8 +766,6 @@ static int open_journal(ss_err *e)
 /* A hello: who speaks is told what is durable of him. */
 static int answer(const ss_record *rec, ss_err *e)
 {
-    if (!rec->epoch)
-        return SS_OK;
     int rc = commit(e), i = find_source(rec->device, rec->epoch);
     int64_t durable = i < 0 ? -1 : t.source[i].durable;
     ss_record resume = {.type = SS_TYPE_RESUME,

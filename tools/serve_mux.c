@@ -717,6 +717,11 @@ static bool take_record(conn *c)
         return hello(c, &rec) && ask(c, &rec);
     }
     route *t = route_of(rec.device, rec.epoch);
+    if (!t && !rec.device && !rec.epoch) { /* its hello is the keep-alive of one that has sent nothing yet */
+        if (!hello(c, &rec))
+            return false;
+        t = route_of(0, 0);
+    }
     if (!t || t->c != c) {
         drop(c, "a record of a device and epoch that has not said hello");
         return false;
