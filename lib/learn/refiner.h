@@ -7,9 +7,16 @@
  * gradient at a batch of windows (all others are constants), taken back through the network from the
  * embedding to where each was cut, and a step of the weights there. In the batch are the windows that came
  * since the last step, and with batch > every others drawn from the rings, which keep for that what they came
- * as (in f16): they are embedded anew first. With batch = every all that is older is constants made by older
- * weights, and from those the network learns to move away as a whole; it then holds together only at small
- * rates.
+ * as (in f16): any one, and with it one of its neighbours in time, so that it has a positive with a gradient.
+ * With batch = every all that is older is constants made by older weights, and from those the network learns
+ * to move away as a whole; it then holds together only at small rates.
+ *
+ * With `views` no window goes into a step as it came: a window of log-mel is altered as audio/augment.h says,
+ * one that was cut inside the network as view.h says, and its embedding in the loss is that of the view. As
+ * they come, neighbours in time are too easy to tell from all others for much to be learnt.
+ *
+ * A loss takes `rows` embeddings at most: when the rings hold more, those with a gradient and a random choice
+ * of the others, so that a step costs no more as devices join.
  *
  * What the loss wants of the layers before a cut is the gradient at the cut; for the windows that came since
  * the last step it can be had afterwards and sent back. A window that came as an embedding takes part like
