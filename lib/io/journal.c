@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "io/stream_internal.h"
 
@@ -19,6 +20,8 @@ enum {
     DIGITS = 20,    /* of a name: all 64 bits */
     SMALLEST = 44,  /* bytes of a record */
     LOOK = 1 << 16, /* bytes at a time, when a whole record is looked for behind damage */
+    LOCK_TRIES = 50,
+    LOCK_MS = 20 /* between two of them */
 };
 
 typedef struct segment {
@@ -505,6 +508,15 @@ static int list(ss_journal *j, ss_err *e)
     return rc;
 }
 
+/* What a killed process had just forked, to run a command, has its descriptors for some moments. */
+static int lock(int fd)
+{
+    int rc;
+    for (int i = 0; (rc = flock(fd, LOCK_EX | LOCK_NB)) && errno == EWOULDBLOCK && i < LOCK_TRIES; i++)
+        ss_clock_sleep_until(ss_clock_mono_ns() + LOCK_MS * 1000000LL);
+    return rc;
+}
+
 static int open_folder(ss_journal *j, ss_err *e)
 {
     if (mkdir(j->dir, 0700) && errno != EEXIST)
@@ -512,7 +524,7 @@ static int open_folder(ss_journal *j, ss_err *e)
     j->dirfd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (j->dirfd < 0)
         return ss_err_errno(e, "cannot open '%s'", j->dir);
-    if (flock(j->dirfd, LOCK_EX | LOCK_NB)) {
+    if (lock(j->dirfd)) {
         if (errno == EWOULDBLOCK)
             return ss_err_set(e, SS_EIO, "'%s' is in use by another process", j->dir);
         return ss_err_errno(e, "cannot lock '%s'", j->dir);

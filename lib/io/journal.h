@@ -19,8 +19,8 @@
  * before a cursor comes to them.
  *
  * Ownership: cursors borrow the journal, and are closed before it. One thread, one process (the folder is
- * locked). Errors: SS_EIO (also: in use by another process), SS_EDAMAGED, SS_ELIMIT (max_bytes), SS_ENOMEM,
- * SS_EINVAL; texts name the file.
+ * locked; a lock that another one has is waited for, a second at most). Errors: SS_EIO (also: in use by
+ * another process), SS_EDAMAGED, SS_ELIMIT (max_bytes), SS_ENOMEM, SS_EINVAL; texts name the file.
  */
 #ifndef SS_IO_JOURNAL_H
 #define SS_IO_JOURNAL_H
