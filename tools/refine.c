@@ -28,6 +28,7 @@ enum {
     GROUP_MS = 200,      /* and how long */
     KEEPALIVE_MS = 5000, /* of silence */
     KEPT = 32,           /* weight deltas */
+    AGAIN = 4,           /* times that gradients go out once more */
     MISSED_S = 60,       /* between two times that one device gets what it missed, */
     GIVEN = 64           /* of so many devices */
 };
@@ -324,6 +325,21 @@ static uint64_t gradients_with(int i)
     return n;
 }
 
+static int put_gradient(int i, ss_err *e)
+{
+    ss_refiner_item g;
+    uint64_t before = ss_writer_offset(t.w);
+    ss_refiner_gradient(t.refiner, i, &g);
+    ss_record rec = {.type = SS_TYPE_GRADIENT, .device = g.device, .epoch = g.epoch, .seq = g.seq};
+    runner_pack(&t.m->config, &rec, g.cut, t.set->gradients, g.x, t.packed);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)g.cut);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_COUNT, gradients_with(i));
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
+    int rc = put(&rec, e);
+    t.gradients.left -= (double)(ss_writer_offset(t.w) - before);
+    return rc;
+}
+
 /* All of a step, or none of them when the last second has had its bytes. */
 static int put_gradients(ss_err *e)
 {
@@ -334,18 +350,32 @@ static int put_gradients(ss_err *e)
         t.held_back += (uint64_t)n;
         return SS_OK;
     }
-    uint64_t before = ss_writer_offset(t.w);
-    for (int i = 0; i < n && !rc; i++) {
+    for (int i = 0; i < n && !rc; i++)
+        rc = put_gradient(i, e);
+    return rc;
+}
+
+/* Who says hello may wait for those of the last step, which a kill or a link that broke has taken from him;
+ * while no window has come since, they are here. Whom they reach twice takes them once. */
+static int put_gradients_again(const ss_record *hello, ss_err *e)
+{
+    static uint64_t step;
+    static int times;
+    ss_refiner_report r;
+    int n = t.set->gradients ? ss_refiner_gradients(t.refiner) : 0, rc = SS_OK;
+    bool any = false;
+    ss_refiner_report_last(t.refiner, &r);
+    times = r.step == step ? times : 0;
+    step = r.step;
+    for (int i = 0; i < n && times < AGAIN && !rc; i++) {
         ss_refiner_item g;
         ss_refiner_gradient(t.refiner, i, &g);
-        ss_record rec = {.type = SS_TYPE_GRADIENT, .device = g.device, .epoch = g.epoch, .seq = g.seq};
-        runner_pack(&t.m->config, &rec, g.cut, t.set->gradients, g.x, t.packed);
-        ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)g.cut);
-        ss_attr_set_uint(&rec.attrs, SS_ATTR_COUNT, gradients_with(i));
-        ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, t.m->generation);
-        rc = put(&rec, e);
+        if (g.device != hello->device || g.epoch != hello->epoch)
+            continue;
+        rc = put_gradient(i, e);
+        any = true;
     }
-    t.gradients.left -= (double)(ss_writer_offset(t.w) - before);
+    times += any;
     return rc;
 }
 
@@ -775,7 +805,8 @@ static int answer(const ss_record *rec, ss_err *e)
     if (durable < 0)
         ss_attr_set_uint(&resume.attrs, SS_ATTR_COUNT, 0);
     rc = rc ? rc : put(&resume, e);
-    return rc ? rc : put_missed(rec, e);
+    rc = rc ? rc : put_missed(rec, e);
+    return rc ? rc : put_gradients_again(rec, e);
 }
 
 static int take(const ss_record *rec, ss_err *e)

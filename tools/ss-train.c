@@ -323,8 +323,10 @@ static int put_state(ss_err *e)
                                       t.skipped,           t.stepped,       t.sum_count};
     for (int i = 0; i < NUMBERS; i++)
         ss_checkpoint_put_int(w, number_name[i], (int64_t)number[i]);
-    if (t.lower)
+    if (t.lower) {
         ss_lower_save(t.lower, w);
+        ss_checkpoint_put_int(w, "not waited for", t.sent);
+    }
     if (t.sync)
         ss_sync_save(t.sync, w);
     return ss_checkpoint_write(&w, checkpoint_path, e);
@@ -348,6 +350,9 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
                  : ss_checkpoint_get(c, "model", SS_DTYPE_F32, 1, (uint64_t[]){t.m->nvalue}, t.m->value, e);
     if (!rc && t.lower)
         rc = ss_lower_load(t.lower, c, e);
+    int64_t sent = 0;
+    if (!rc && t.lower && ss_checkpoint_find(c, "not waited for"))
+        rc = ss_checkpoint_get_int(c, "not waited for", &sent, e);
     weights_changed();
     if (!rc)
         rc = ss_checkpoint_get(c, "sources", SS_DTYPE_I64, 2, (uint64_t[]){SOURCES, FIELDS}, t.source, e);
@@ -371,6 +376,7 @@ static int get_state(ss_checkpoint *c, uint64_t *generation, ss_err *e)
     t.skipped = (uint64_t)number[3];
     t.stepped = number[4] != 0;
     t.sum_count = (uint64_t)number[5];
+    t.sent = (int)sent;
     return SS_OK;
 }
 

@@ -200,7 +200,7 @@ static int alloc_all(ss_refiner *r)
     r->z = ss_zalloc(slots * w * d, sizeof *r->z);
     r->pending = ss_zalloc(every, sizeof *r->pending);
     r->x = ss_zalloc(every * r->most, sizeof *r->x);
-    r->which = ss_alloc(every, sizeof *r->which);
+    r->which = ss_zalloc(every, sizeof *r->which);
     r->kept = ss_zalloc(draws(r) ? slots * w * r->most : 0, sizeof *r->kept);
     r->member = ss_alloc((size_t)c->batch, sizeof *r->member);
     r->part = ss_alloc(micro, sizeof *r->part);
@@ -834,7 +834,7 @@ static void describe(const ss_refiner *r, char *out, size_t size)
 
 /* All arrays of the state but the mixture; returns how many. Those of rings are as long as rings are in use.
  */
-static int parts(ss_refiner *r, ss_checkpoint_part out[12])
+static int parts(ss_refiner *r, ss_checkpoint_part out[16])
 {
     size_t n = r->model->ntrainable, slots = (size_t)r->nslot, entries = slots * (size_t)r->config.window;
     size_t every = (size_t)r->config.every;
@@ -846,6 +846,7 @@ static int parts(ss_refiner *r, ss_checkpoint_part out[12])
         out[k++] = (ss_checkpoint_part){"moment2", SS_DTYPE_F32, n, r->moment2};
     out[k++] = (ss_checkpoint_part){"pending", SS_DTYPE_I64, every * PENDING_WORDS, r->pending};
     out[k++] = (ss_checkpoint_part){"pending.x", SS_DTYPE_F32, every * r->most, r->x};
+    out[k++] = (ss_checkpoint_part){"gradients", SS_DTYPE_I32, every, r->which};
     out[k++] = (ss_checkpoint_part){"watch", SS_DTYPE_F64, sizeof r->watch / sizeof(double), &r->watch};
     if (slots) {
         out[k++] = (ss_checkpoint_part){"ring.devices", SS_DTYPE_I64, slots * SLOT_WORDS, r->slot};
@@ -857,7 +858,7 @@ static int parts(ss_refiner *r, ss_checkpoint_part out[12])
     return k;
 }
 
-enum { NUMBERS = 13 };
+enum { NUMBERS = 14 };
 static void numbers(ss_refiner *r, ss_checkpoint_part out[NUMBERS])
 {
     const ss_checkpoint_part all[NUMBERS] = {
@@ -871,6 +872,7 @@ static void numbers(ss_refiner *r, ss_checkpoint_part out[NUMBERS])
         {"since", SS_DTYPE_I64, 1, &r->since},
         {"pending.count", SS_DTYPE_I64, 1, &r->npending},
         {"pending.first", SS_DTYPE_I64, 1, &r->first},
+        {"gradients.count", SS_DTYPE_I32, 1, &r->ngradient},
         {"directions", SS_DTYPE_I64, SS_RNG_WORDS, &r->directions},
         {"draws", SS_DTYPE_I64, SS_RNG_WORDS, &r->draws},
         {"views", SS_DTYPE_I64, SS_RNG_WORDS, &r->views},
@@ -880,7 +882,7 @@ static void numbers(ss_refiner *r, ss_checkpoint_part out[NUMBERS])
 
 int ss_refiner_save(ss_refiner *r, ss_checkpoint_writer *w, ss_err *e)
 {
-    ss_checkpoint_part n[NUMBERS], p[12];
+    ss_checkpoint_part n[NUMBERS], p[16];
     char text[1024];
     if (!r->model->value)
         return ss_err_set(e, SS_EINVAL, "refiner: the model's values are in its file");
@@ -897,8 +899,12 @@ int ss_refiner_save(ss_refiner *r, ss_checkpoint_writer *w, ss_err *e)
 static bool sound(const ss_refiner *r)
 {
     int64_t window = r->config.window, every = r->config.every;
-    if (r->npending > (uint64_t)every || r->first >= (uint64_t)every)
+    if (r->npending > (uint64_t)every || r->first >= (uint64_t)every || r->ngradient < 0 ||
+        r->ngradient > every)
         return false;
+    for (int i = 0; i < r->ngradient; i++)
+        if (r->which[i] < 0 || r->which[i] >= every)
+            return false;
     for (uint64_t i = 0; i < r->nslot; i++)
         if (r->slot[i].first < 0 || r->slot[i].first >= window || r->slot[i].count < 1 ||
             r->slot[i].count > window)
@@ -917,7 +923,7 @@ static bool sound(const ss_refiner *r)
 
 int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
 {
-    ss_checkpoint_part n[NUMBERS], p[12];
+    ss_checkpoint_part n[NUMBERS], p[16];
     char text[1024];
     if (!r->model->value)
         return ss_err_set(e, SS_EINVAL, "refiner: the model's values are in its file");
@@ -936,7 +942,8 @@ int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
         rc = ss_mixture_load(r->mixture, c, e);
     if (!rc && !sound(r))
         rc = ss_err_set(e, SS_EDAMAGED, "the rings of the checkpoint are not sound");
-    r->ngradient = 0;
+    if (rc || !r->config.gradients)
+        r->ngradient = 0;
     ss_backprop_weights_changed(r->net);
     return rc;
 }
