@@ -948,15 +948,11 @@ static int open_streams(const char *input, ss_err *e)
 
 static int open_all(const char *input, ss_err *e)
 {
-    size_t most = 0;
     t.owner = owner_take(t.set->model, true, e);
     int rc = t.owner < 0 ? t.owner : open_model(e);
-    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING && !rc; c++) {
-        uint32_t d[3];
-        ss_model_cut_shape(&t.m->config, c, d);
-        t.volume[c] = (size_t)d[0] * d[1] * d[2];
-        most = t.volume[c] > most ? t.volume[c] : most;
-    }
+    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING && !rc; c++)
+        t.volume[c] = ss_model_cut_size(&t.m->config, c);
+    size_t most = rc ? 0 : ss_model_largest_cut(&t.m->config);
     t.in = ss_alloc(most, sizeof *t.in);
     t.z = ss_alloc(most, sizeof *t.z);
     t.packed = ss_alloc(most, sizeof *t.z);

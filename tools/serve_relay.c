@@ -129,10 +129,8 @@ static void stamp(ss_record *rec)
     ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, cut);
     if (!r.set->checked)
         return;
-    uint32_t d[3];
-    ss_model_cut_shape(&r.set->config, (int)cut, d);
     if (runner_check_shape(&r.set->config, rec, (int)cut, &e) ||
-        runner_unpack(rec, (size_t)d[0] * d[1] * d[2], r.values, &e))
+        runner_unpack(rec, ss_model_cut_size(&r.set->config, (int)cut), r.values, &e))
         refuse(e.text);
 }
 
@@ -325,14 +323,7 @@ void serve_relay(const serve_settings *s, int id, int connection, int to)
     r.mux = fd[1];
     r.started_ms = now_ms();
     r.reading = true;
-    size_t most = 1;
-    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING && s->checked; c++) {
-        uint32_t d[3];
-        ss_model_cut_shape(&s->config, c, d);
-        size_t n = (size_t)d[0] * d[1] * d[2];
-        most = n > most ? n : most;
-    }
-    r.values = ss_alloc(most, sizeof *r.values);
+    r.values = ss_alloc(s->checked ? ss_model_largest_cut(&s->config) : 1, sizeof *r.values);
     const ss_limits limits = {.max_header = HEADER_MAX, .max_payload = s->max_payload};
     if (!r.values || ss_reader_open(&r.r, r.connection, &limits, &e))
         refuse("out of memory");

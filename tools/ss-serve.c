@@ -628,14 +628,7 @@ static int read_model(ss_err *e)
     s.set.config = m->config;
     strcpy(s.set.header.frontend_hash, m->frontend_hash);
     ss_model_arch_hash(&m->config, s.set.header.arch_hash);
-    size_t most = 0;
-    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING; c++) {
-        uint32_t d[3];
-        ss_model_cut_shape(&m->config, c, d);
-        size_t n = (size_t)d[0] * d[1] * d[2] * sizeof(float);
-        most = n > most ? n : most;
-    }
-    s.set.max_payload = most;
+    s.set.max_payload = ss_model_largest_cut(&m->config) * sizeof(float);
     ss_model_free(m);
     return SS_OK;
 }

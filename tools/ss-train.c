@@ -648,9 +648,7 @@ static int use_gradient(void *arg, const ss_record *rec, ss_err *e)
     if (t.cut >= 0 && cut > (uint64_t)t.cut)
         return ss_err_set(e, SS_EUNFIT, "a gradient at cut %s, windows are cut at %s", ss_cut_name((int)cut),
                           ss_cut_name(t.cut));
-    uint32_t d[3];
-    ss_model_cut_shape(&t.m->config, (int)cut, d);
-    size_t n = (size_t)d[0] * d[1] * d[2];
+    size_t n = ss_model_cut_size(&t.m->config, (int)cut);
     int rc = runner_check_shape(&t.m->config, rec, (int)cut, e);
     rc = rc ? rc : runner_unpack(rec, n, t.out, e);
     ss_lower_item g = {rec->device, rec->epoch, rec->seq, (int)cut, t.out};
@@ -1003,13 +1001,7 @@ static int run(ss_err *e)
 static int open_output(const ss_header *in, ss_err *e)
 {
     ss_header out = {0};
-    size_t most = 0;
-    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING; c++) {
-        uint32_t d[3];
-        ss_model_cut_shape(&t.m->config, c, d);
-        size_t n = (size_t)d[0] * d[1] * d[2];
-        most = n > most ? n : most;
-    }
+    size_t most = ss_model_largest_cut(&t.m->config);
     t.in = ss_alloc(most, sizeof *t.in);
     t.out = ss_alloc(most, sizeof *t.out);
     t.packed = ss_alloc(most, sizeof *t.out);

@@ -70,9 +70,7 @@ static void measure(ss_lower *l)
 {
     const ss_model_config *m = &l->model->config;
     for (int cut = SS_CUT_INPUT; cut <= l->config.until; cut++) {
-        uint32_t d[3];
-        ss_model_cut_shape(m, cut, d);
-        l->volume[cut] = (size_t)d[0] * d[1] * d[2];
+        l->volume[cut] = ss_model_cut_size(m, cut);
         if (cut > SS_CUT_INPUT && l->volume[cut] > l->most)
             l->most = l->volume[cut];
     }

@@ -73,9 +73,7 @@ static bool has_head(const ss_backprop *b)
 /* Floats of a window at a cut. */
 static size_t volume(const ss_backprop *b, int cut)
 {
-    uint32_t d[3];
-    ss_model_cut_shape(&b->model->config, cut, d);
-    return (size_t)d[0] * d[1] * d[2];
+    return ss_model_cut_size(&b->model->config, cut);
 }
 
 static bool is_shortcut(const ss_layers *l, int i)

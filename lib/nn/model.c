@@ -112,6 +112,23 @@ void ss_model_cut_shape(const ss_model_config *c, int cut, uint32_t dim[3])
     }
 }
 
+size_t ss_model_cut_size(const ss_model_config *c, int cut)
+{
+    uint32_t dim[3];
+    ss_model_cut_shape(c, cut, dim);
+    return (size_t)dim[0] * dim[1] * dim[2];
+}
+
+size_t ss_model_largest_cut(const ss_model_config *c)
+{
+    size_t most = 0;
+    for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++) {
+        size_t n = ss_model_cut_size(c, cut);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 uint64_t ss_model_macs(const ss_model_config *c, int cut)
 {
     if (cut == SS_CUT_INPUT)

@@ -156,6 +156,9 @@ void ss_model_arch_hash(const ss_model_config *c, char out[17]);
 
 /** Shape at a cut (SS_CUT_...): dims [channels][height][width] (embedding: [dim][1][1]). */
 void ss_model_cut_shape(const ss_model_config *c, int cut, uint32_t dim[3]);
+/** Values there; at the cut that has most of them. */
+size_t ss_model_cut_size(const ss_model_config *c, int cut);
+size_t ss_model_largest_cut(const ss_model_config *c);
 /** Channels in and out and stride of block k (0..7); the first of a later stage has a downsample. */
 typedef struct ss_block {
     int in, out, stride, downsample;

@@ -25,13 +25,6 @@ struct ss_net {
     ss_scratch *lane;
 };
 
-static size_t volume(const ss_model_config *c, int cut)
-{
-    uint32_t dim[3];
-    ss_model_cut_shape(c, cut, dim);
-    return (size_t)dim[0] * dim[1] * dim[2];
-}
-
 /* ---- weights ---- */
 
 /* What lies between two cuts. */
@@ -181,8 +174,15 @@ int ss_net_run_between(ss_net *net, int from, int until, int n, const float *in,
 {
     if (n < 0 || from < SS_CUT_INPUT || until > SS_CUT_EMBEDDING || from > until)
         return SS_EINVAL;
-    struct job j = {net, from, until, n, net->piece, volume(&net->config, from), volume(&net->config, until),
-                    in,  out};
+    struct job j = {net,
+                    from,
+                    until,
+                    n,
+                    net->piece,
+                    ss_model_cut_size(&net->config, from),
+                    ss_model_cut_size(&net->config, until),
+                    in,
+                    out};
     if (from == until) {
         memcpy(out, in, (size_t)n * j.in_each * sizeof(float));
         return SS_OK;

@@ -56,13 +56,6 @@ struct ss_net_i8 {
     lane *lane;
 };
 
-static size_t volume(const ss_model_config *c, int cut)
-{
-    uint32_t dim[3];
-    ss_model_cut_shape(c, cut, dim);
-    return (size_t)dim[0] * dim[1] * dim[2];
-}
-
 float ss_net_i8_scale(const ss_model *m, int cut)
 {
     return m->calibration.scale[2 * (cut - SS_CUT_BLOCK0)];
@@ -329,8 +322,8 @@ int ss_net_i8_open(ss_net_i8 **to, const ss_model *m, ss_pool *pool, int from, i
     n->piece = max_batch < PIECE ? max_batch : PIECE;
     n->threads = ss_pool_threads(pool);
     n->lanes = max_batch > 1 ? n->threads : 1;
-    n->in = volume(&m->config, from);
-    n->out = volume(&m->config, until);
+    n->in = ss_model_cut_size(&m->config, from);
+    n->out = ss_model_cut_size(&m->config, until);
     n->bytes = sizeof *n;
     memcpy(n->scale, c->scale, sizeof n->scale);
     rc = ss_layers_init(&n->layers, m, e);
