@@ -225,7 +225,12 @@ static int configure_refiner(ss_err *e)
     c->micro_batch = config.micro_batch;
     c->start = config.start;
     c->loss.temperature = config.temperature;
+    /* Positives are apart in time here, which is difference enough with views of half the strength. */
     c->augment = config.augment;
+    c->augment.roll = config.augment.roll / 2;
+    c->augment.mix = config.augment.mix / 2;
+    c->augment.freq_mask = config.augment.freq_mask / 2;
+    c->augment.time_mask = config.augment.time_mask / 2;
     c->loss.sw = (float)sw;
     c->loss.laplacian = (float)laplacian;
     c->optimiser = (ss_optimiser_config){config.optimiser, config.rate, config.warmup, config.clip};

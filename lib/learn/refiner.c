@@ -67,7 +67,8 @@ struct ss_refiner {
     float *z;         /* [slots][window][d] */
     uint16_t *kept;   /* [slots][window][most] f16, what they came as; NULL when nothing is drawn */
     pending *pending; /* [every] */
-    float *x;         /* [every][most] where they were cut; after a step the gradient there */
+    float *x;         /* [every][most] where they were cut */
+    float *dx;        /* [every][most] after a step the gradient there, where it is wanted */
     int ngradient;    /* of the last step */
     int *which;       /* [every] its pending ones that have a gradient */
     member *member;   /* [batch] */
@@ -200,6 +201,7 @@ static int alloc_all(ss_refiner *r)
     r->z = ss_zalloc(slots * w * d, sizeof *r->z);
     r->pending = ss_zalloc(every, sizeof *r->pending);
     r->x = ss_zalloc(every * r->most, sizeof *r->x);
+    r->dx = ss_zalloc(c->gradients ? every * r->most : 0, sizeof *r->dx);
     r->which = ss_zalloc(every, sizeof *r->which);
     r->kept = ss_zalloc(draws(r) ? slots * w * r->most : 0, sizeof *r->kept);
     r->member = ss_alloc((size_t)c->batch, sizeof *r->member);
@@ -214,9 +216,9 @@ static int alloc_all(ss_refiner *r)
     r->raw = ss_alloc(2 * r->most, sizeof *r->raw);
     r->theta = ss_alloc((size_t)c->loss.directions * d, sizeof *r->theta);
     r->fresh = ss_alloc(d, sizeof *r->fresh);
-    return r->slot && r->entry && r->z && r->pending && r->x && r->which && r->kept && r->member && r->part &&
-                   r->drows && r->raw && r->grad && r->moment && r->moment2 && r->anchor && r->in && r->dz &&
-                   r->theta && r->fresh
+    return r->slot && r->entry && r->z && r->pending && r->x && r->dx && r->which && r->kept && r->member &&
+                   r->part && r->drows && r->raw && r->grad && r->moment && r->moment2 && r->anchor &&
+                   r->in && r->dz && r->theta && r->fresh
                ? SS_OK
                : SS_ENOMEM;
 }
@@ -260,10 +262,10 @@ void ss_refiner_free(ss_refiner *r)
         return;
     ss_backprop_close(&r->net);
     ss_mixture_free(r->mixture);
-    void *blocks[] = {r->slot,   r->entry,   r->z,      r->pending,   r->x,       r->which, r->grad,
-                      r->moment, r->moment2, r->anchor, r->in,        r->dz,      r->theta, r->fresh,
-                      r->rows,   r->chain,   r->seq,    r->label,     r->present, r->work,  r->drows,
-                      r->raw,    r->kept,    r->member, r->candidate, r->part};
+    void *blocks[] = {r->slot,  r->entry,  r->z,       r->pending, r->x,         r->dx,      r->which,
+                      r->grad,  r->moment, r->moment2, r->anchor,  r->in,        r->dz,      r->theta,
+                      r->fresh, r->rows,   r->chain,   r->seq,     r->label,     r->present, r->work,
+                      r->drows, r->raw,    r->kept,    r->member,  r->candidate, r->part};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
         ss_free(blocks[i]);
     ss_free(r);
@@ -557,7 +559,7 @@ static void put_gradient(ss_refiner *r, const member *m, const float *at_view)
 {
     const ss_model_config *c = &r->model->config;
     uint32_t d[3];
-    float *to = r->x + (size_t)m->pending * r->most;
+    float *to = r->dx + (size_t)m->pending * r->most;
     ss_model_cut_shape(c, m->cut, d);
     if (r->config.views)
         ss_view_cut_back(&m->view, c->mels, c->frames, d, m->other >= 0, at_view, to);
@@ -688,8 +690,8 @@ static bool all_back(ss_refiner *r)
     in_parts(r, has_place, part_back);
     for (int i = 0; i < r->nmember; i++) {
         const member *m = &r->member[i];
-        if (m->place >= 0 && m->cut == SS_CUT_EMBEDDING)
-            memcpy(r->x + (size_t)m->pending * r->most, r->drows + (size_t)m->place * d, d * sizeof *r->x);
+        if (r->config.gradients && m->place >= 0 && m->cut == SS_CUT_EMBEDDING)
+            memcpy(r->dx + (size_t)m->pending * r->most, r->drows + (size_t)m->place * d, d * sizeof *r->dx);
     }
     return r->through;
 }
@@ -797,7 +799,7 @@ void ss_refiner_gradient(const ss_refiner *r, int i, ss_refiner_item *w)
                            .clip = -1,
                            .label = -1,
                            .cut = (int)p->cut,
-                           .x = r->x + (size_t)r->which[i] * r->most};
+                           .x = r->dx + (size_t)r->which[i] * r->most};
 }
 
 /* ---- what is kept ---- */
@@ -951,7 +953,8 @@ int ss_refiner_load(ss_refiner *r, ss_checkpoint *c, ss_err *e)
 size_t ss_refiner_memory(const ss_refiner *r)
 {
     const ss_refiner_config *c = &r->config;
-    size_t every = (size_t)c->every, micro = (size_t)c->micro_batch, d = (size_t)r->model->config.dim;
+    size_t every = (size_t)c->every * (c->gradients ? 2 : 1), micro = (size_t)c->micro_batch;
+    size_t d = (size_t)r->model->config.dim;
     size_t moments = c->optimiser.kind == SS_OPTIMISER_ADAM ? 3 : 2; /* and the gradient */
     return ss_backprop_memory(r->net) + (size_t)r->slots * ss_refiner_ring_size(c, &r->model->config) +
            ((every + micro + 2) * r->most + moments * r->model->ntrainable + r->model->nvalue + r->work_size +
