@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
+#include "nn/codec.h"
 #include "nn/model_internal.h"
 
 static const char *const norm_names[] = {NULL, "batch", "group", "weight"};
@@ -344,6 +345,11 @@ int ss_model_clone(ss_model **to, const ss_model *from, ss_err *e)
         memcpy(m->mixture, from->mixture, from->mixture_size);
         m->mixture_size = from->mixture_size;
     }
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING; cut++)
+        if (from->codec[cut] && ss_bottleneck_clone(&m->codec[cut], from->codec[cut]) < 0) {
+            ss_model_free(m);
+            return ss_err_set(e, SS_ENOMEM, "cannot allocate the codecs of cut %s", ss_cut_name(cut));
+        }
     *to = m;
     return SS_OK;
 }
@@ -357,6 +363,8 @@ void ss_model_free(ss_model *m)
     ss_free(m->param);
     ss_free(m->value);
     ss_free(m->mixture);
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING; cut++)
+        ss_bottleneck_free(m->codec[cut]);
     ss_free(m);
 }
 

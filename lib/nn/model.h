@@ -87,6 +87,7 @@ typedef struct ss_calibration {
 
 struct ss_st;
 struct ss_st_tensor;
+struct ss_bottleneck;
 
 typedef struct ss_model {
     ss_model_config config;
@@ -102,8 +103,10 @@ typedef struct ss_model {
     char *mixture;          /* serialised distributional memory that travels with the model, or NULL */
     size_t mixture_size;
     ss_calibration calibration;
-    struct ss_st *file;                 /* from which values are read, or NULL */
-    const struct ss_st_tensor **tensor; /* [nparam] in it */
+    struct ss_bottleneck *codec[SS_CUT_EMBEDDING + 1]; /* nn/codec.h, of each cut, or NULL; its values may be
+                                                          in the file too */
+    struct ss_st *file;                                /* from which values are read, or NULL */
+    const struct ss_st_tensor **tensor;                /* [nparam] in it */
 } ss_model;
 
 /** SS_OK, or SS_ERANGE and a text that names the field. */

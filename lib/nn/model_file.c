@@ -11,12 +11,14 @@
 #include "io/atomic.h"
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
+#include "nn/codec_internal.h"
 #include "nn/model_internal.h"
 #include "nn/quant.h"
 
 #define FORMAT_VERSION 1
 #define MIXTURE        "streamsplit.mixture"
 #define CALIBRATION    "streamsplit.int8"
+#define CODEC          "streamsplit.codec." /* and the cut */
 #define SYNCHRONISED   "streamsplit.synchronised"
 #define MAX_MIXTURE    (1 << 20) /* bytes; ours is at most 35 KB */
 
@@ -208,6 +210,99 @@ static int read_mixture(ss_model *m, ss_st *s, const ss_st_tensor *t, ss_err *e)
     return ss_st_read(s, t, m->mixture, e);
 }
 
+/* ---- codecs ---- */
+
+#define CODEC_NAME 48
+
+static void codec_name(int cut, const char *part, char out[CODEC_NAME])
+{
+    snprintf(out, CODEC_NAME, "codec.%s.%s", ss_cut_name(cut), part);
+}
+
+/* Those of one cut: found, and of the shapes that the metadata say. How many tensors they are goes to *known.
+ */
+static int describe_codec(ss_model *m, ss_st *s, int cut, int *known, ss_err *e)
+{
+    char key[CODEC_NAME], found[128], expected[128];
+    ss_bottleneck_tensor part[SS_BOTTLENECK_TENSORS];
+    snprintf(key, sizeof key, CODEC "%s", ss_cut_name(cut));
+    const char *text = ss_st_meta_value(s, key);
+    if (!text)
+        return SS_OK;
+    int rc = ss_bottleneck_parse(&m->codec[cut], &m->config, cut, text, e);
+    if (rc < 0) {
+        ss_err_prefix(e, "metadata '%s'", key);
+        return rc;
+    }
+    ss_bottleneck_tensors(m->codec[cut], part);
+    for (int i = 0; i < SS_BOTTLENECK_TENSORS; i++) {
+        codec_name(cut, part[i].name, key);
+        const ss_st_tensor *t = ss_st_find(s, key);
+        if (!t)
+            return ss_err_set(e, SS_EUNFIT, "tensor '%s' is missing", key);
+        ss_st_tensor want = {.dtype = part[i].dtype, .rank = part[i].rank};
+        memcpy(want.dim, part[i].dim, sizeof part[i].dim);
+        if (t->dtype != want.dtype || t->rank != want.rank || memcmp(t->dim, want.dim, sizeof part[i].dim))
+            return ss_err_set(e, SS_EUNFIT, "tensor '%s' is %s, expected %s", key,
+                              ss_st_shape_text(t, found, sizeof found),
+                              ss_st_shape_text(&want, expected, sizeof expected));
+        ++*known;
+    }
+    return SS_OK;
+}
+
+/* Is it one that describe_codec has met? */
+static bool is_codec(const ss_model *m, const char *name)
+{
+    char full[CODEC_NAME];
+    ss_bottleneck_tensor part[SS_BOTTLENECK_TENSORS];
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING; cut++) {
+        if (!m->codec[cut])
+            continue;
+        ss_bottleneck_tensors(m->codec[cut], part);
+        for (int i = 0; i < SS_BOTTLENECK_TENSORS; i++) {
+            codec_name(cut, part[i].name, full);
+            if (!strcmp(full, name))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Its values out of the file. */
+static int read_codec(ss_st *s, int cut, ss_bottleneck *b, ss_err *e)
+{
+    char name[CODEC_NAME];
+    ss_bottleneck_tensor part[SS_BOTTLENECK_TENSORS];
+    int rc = ss_bottleneck_room(b);
+    if (rc < 0)
+        return ss_err_set(e, rc, "cannot allocate the codecs of cut %s", ss_cut_name(cut));
+    ss_bottleneck_tensors(b, part);
+    for (int i = 0; i < SS_BOTTLENECK_TENSORS && rc == SS_OK; i++) {
+        codec_name(cut, part[i].name, name);
+        const ss_st_tensor *t = ss_st_find(s, name);
+        rc = part[i].dtype == SS_DTYPE_F32 ? ss_st_read_f32(s, t, part[i].data, e)
+                                           : ss_st_read(s, t, part[i].data, e);
+    }
+    if (rc == SS_OK && (rc = ss_bottleneck_check(b, e)) < 0)
+        ss_err_prefix(e, "cannot load '%s': codecs of cut %s", ss_st_path(s), ss_cut_name(cut));
+    return rc < 0 ? rc : SS_OK;
+}
+
+int ss_model_bottleneck(const ss_model *m, int cut, ss_bottleneck **b, ss_err *e)
+{
+    int rc = ss_bottleneck_clone(b, m->codec[cut]);
+    if (rc < 0)
+        return ss_err_set(e, rc, "cannot allocate the codecs of cut %s", ss_cut_name(cut));
+    if (!(*b)->value)
+        rc = read_codec(m->file, cut, *b, e);
+    if (rc < 0) {
+        ss_bottleneck_free(*b);
+        *b = NULL;
+    }
+    return rc;
+}
+
 /* All but the values. */
 static int describe(ss_model **to, ss_st *s, ss_err *e)
 {
@@ -227,9 +322,11 @@ static int describe(ss_model **to, ss_st *s, ss_err *e)
     }
     const ss_st_tensor *mixture = ss_st_find(s, MIXTURE);
     known += mixture != NULL;
+    for (int cut = SS_CUT_BLOCK0; cut <= SS_CUT_EMBEDDING && rc == SS_OK; cut++)
+        rc = describe_codec(m, s, cut, &known, e);
     for (int i = 0; i < ss_st_count(s) && rc == SS_OK && known != ss_st_count(s); i++) {
         const char *name = ss_st_tensor_at(s, i)->name;
-        if (strcmp(name, MIXTURE) && !ss_model_find(m, name))
+        if (strcmp(name, MIXTURE) && !ss_model_find(m, name) && !is_codec(m, name))
             rc = ss_err_set(e, SS_EUNFIT, "tensor '%.80s' is not one of this architecture", name);
     }
     m->generation = meta_uint(s, "generation", UINT64_MAX, &rc, e);
@@ -264,6 +361,9 @@ static int fill(ss_model *m, ss_st *s, ss_err *e)
         if (rc == SS_OK)
             rc = expect(m, s, p, &seen, e);
     }
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING && rc == SS_OK; cut++)
+        if (m->codec[cut] && !m->codec[cut]->value)
+            rc = read_codec(s, cut, m->codec[cut], e);
     if (rc < 0) {
         ss_free(m->value);
         m->value = NULL;
@@ -398,7 +498,10 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     bool calibrated = m->calibration.records > 0;
     if (calibrated)
         ss_quant_text(&m->calibration, calibration);
-    ss_st_meta meta[NMETA + 3] = {
+    enum { CUTS = SS_CUT_EMBEDDING + 1 };
+    char codec_key[CUTS][CODEC_NAME], codec_text[CUTS][SS_BOTTLENECK_TEXT];
+    char tensor_name[CUTS * SS_BOTTLENECK_TENSORS][CODEC_NAME];
+    ss_st_meta meta[NMETA + 3 + CUTS] = {
         {"streamsplit.format", text[0]},       {"streamsplit.kind", text[1]},
         {"streamsplit.architecture", text[2]}, {"streamsplit.width", text[3]},
         {"streamsplit.mels", text[4]},         {"streamsplit.frames", text[5]},
@@ -411,7 +514,7 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     if (calibrated)
         meta[nmeta++] = (ss_st_meta){CALIBRATION, calibration};
     int n = m->nparam;
-    ss_st_array *a = ss_alloc((size_t)n + 1, sizeof *a);
+    ss_st_array *a = ss_alloc((size_t)n + 1 + CUTS * SS_BOTTLENECK_TENSORS, sizeof *a);
     if (!a)
         return ss_err_set(e, SS_ENOMEM, "cannot allocate %d tensors", n);
     for (int i = 0; i < n; i++) {
@@ -422,6 +525,21 @@ int ss_model_save(const ss_model *m, const char *path, ss_err *e)
     }
     if (m->mixture)
         a[n++] = (ss_st_array){MIXTURE, SS_DTYPE_U8, 1, {m->mixture_size}, m->mixture};
+    int named = 0;
+    for (int cut = 0; cut < CUTS; cut++) {
+        ss_bottleneck_tensor part[SS_BOTTLENECK_TENSORS];
+        if (!m->codec[cut])
+            continue;
+        snprintf(codec_key[cut], CODEC_NAME, CODEC "%s", ss_cut_name(cut));
+        ss_bottleneck_text(m->codec[cut], codec_text[cut]);
+        meta[nmeta++] = (ss_st_meta){codec_key[cut], codec_text[cut]};
+        ss_bottleneck_tensors(m->codec[cut], part);
+        for (int i = 0; i < SS_BOTTLENECK_TENSORS; i++, named++) {
+            codec_name(cut, part[i].name, tensor_name[named]);
+            a[n] = (ss_st_array){tensor_name[named], part[i].dtype, part[i].rank, {0}, part[i].data};
+            memcpy(a[n++].dim, part[i].dim, sizeof part[i].dim);
+        }
+    }
     rc = ss_st_write(path, SS_ATOMIC_KEEP, a, n, meta, nmeta, e);
     ss_free(a);
     return rc;
