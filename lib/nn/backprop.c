@@ -377,19 +377,22 @@ static void backward_unit(ss_backprop *b, int i, const float *x, const float *g,
     const ss_unit *u = &b->l.unit[i];
     const struct unit *t = &b->unit[i];
     int n = b->kept, groups = u->conv.cout / SS_GROUP_CHANNELS;
-    float *work = b->scratch.work, *dbias = NULL;
+    float *work = b->scratch.work, *dbias = NULL, *aside = b->channel;
     if (b->l.norm == SS_NORM_GROUP) {
         ss_groupnorm_backward(b->pool, n, u->conv.oh * u->conv.ow, u->conv.cout, groups, t->raw,
                               b->ready[i].scale, t->stat, t->stat + (size_t)n * (size_t)groups, g,
-                              b->scratch.b, grad + u->gain->offset, grad + u->bias->offset, work);
+                              b->scratch.b, grad ? grad + u->gain->offset : aside,
+                              grad ? grad + u->bias->offset : aside + u->conv.cout, work);
         g = b->scratch.b;
     } else {
         dbias = b->channel;
         memset(dbias, 0, (size_t)u->conv.cout * sizeof(float));
     }
-    memset(b->dw, 0, ss_conv_dw_size(&u->conv) * sizeof(float));
-    ss_conv_dw(&u->conv, b->pool, n, x, g, b->dw, dbias, work);
-    unfold(b, i, grad);
+    if (grad) {
+        memset(b->dw, 0, ss_conv_dw_size(&u->conv) * sizeof(float));
+        ss_conv_dw(&u->conv, b->pool, n, x, g, b->dw, dbias, work);
+        unfold(b, i, grad);
+    }
     if (dx)
         ss_conv_dx(&u->conv, b->pool, n, g, t->back, add, gate, dx, work);
 }
@@ -401,9 +404,11 @@ static void backward_head(ss_backprop *b, const float *dz, const float *gate, fl
     const ss_layers *l = &b->l;
     float *dx = b->scratch.a, *mean = b->grad[1], *work = b->scratch.work;
     ss_l2norm_backward(b->kept, l->fc.cout, b->z, b->norm, dz, dx);
-    memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
-    ss_conv_dw(&l->fc, b->pool, b->kept, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
-    ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
+    if (grad) {
+        memset(b->dw, 0, ss_conv_dw_size(&l->fc) * sizeof(float));
+        ss_conv_dw(&l->fc, b->pool, b->kept, b->mean, dx, b->dw, grad + l->fc_bias->offset, work);
+        ss_conv_unpack_add(&l->fc, b->dw, grad + l->fc_weight->offset);
+    }
     ss_conv_dx(&l->fc, b->pool, b->kept, dx, b->fc_back, NULL, NULL, mean, work);
     ss_avgpool_backward(b->kept, l->pixels, l->fc.cin, mean, gate, g);
 }

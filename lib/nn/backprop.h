@@ -57,7 +57,7 @@ int ss_backprop_forward(ss_backprop *b, int n, const float *in, float *out, int 
 
 /**
  * dout [n]: gradient at what the last forward with keep gave (at the normalised embedding, or the cut); once
- * for each of them. grad [m->ntrainable]: added to. din: gradient at the input of that forward [n], or NULL.
+ * for each of them. grad [m->ntrainable]: added to, or NULL: not wanted. din: gradient at the input of that forward [n], or NULL.
  * Errors: SS_EINVAL (no forward with keep before it, or values that are in the file).
  */
 int ss_backprop_backward(ss_backprop *b, const float *dout, float *grad, float *din);

@@ -86,6 +86,12 @@ const char *ss_codec_name(uint64_t number, char out[32])
     return out;
 }
 
+bool ss_codec_known(uint64_t number)
+{
+    char name[32];
+    return ss_codec_parse(ss_codec_name(number, name)) > 0;
+}
+
 int ss_codec_dtype(int number)
 {
     for (int i = 0; i < PLAIN; i++)

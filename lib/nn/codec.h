@@ -47,6 +47,8 @@ enum {
 int ss_codec_parse(const char *name);
 /** Name of a number into out, and out; "codec N" for one that is not known. */
 const char *ss_codec_name(uint64_t number, char out[32]);
+/** Whether it has a name. */
+bool ss_codec_known(uint64_t number);
 /** Number of a bottleneck's codec; channels and bits of a number, false when it is no bottleneck. */
 int ss_codec_number(int channels, int bits);
 bool ss_codec_bottleneck(uint64_t number, int *channels, int *bits);
