@@ -73,6 +73,7 @@ static struct refine {
     int64_t told_ns;
     float *in, *z;
     void *packed;
+    runner_codecs codecs;
     size_t volume[SS_CUT_EMBEDDING + 1];
 } t = {.owner = -1, .embeddings_fd = -1};
 
@@ -605,7 +606,7 @@ static int unpack(const ss_record *rec, int *cut, ss_err *e)
         return ss_err_set(e, SS_EUNFIT, "not stamped with the cut it is at");
     *cut = (int)stamp;
     int rc = runner_check_shape(&t.m->config, rec, *cut, e);
-    return rc ? rc : runner_unpack(rec, t.volume[*cut], t.in, e);
+    return rc ? rc : runner_decode(&t.codecs, t.m, rec, *cut, t.volume[*cut], t.in, e);
 }
 
 static int32_t label_of(const ss_record *rec)
@@ -690,6 +691,12 @@ static int hear(const ss_record *in, ss_err *e)
     }
     if (rec.type == SS_TYPE_DATA)
         rc = unpack(&rec, &cut, e);
+    if (rc < 0 && !t.live && rec.dtype == SS_DTYPE_PACKED) { /* the model has had new codecs since */
+        tool_warn("device %" PRIu32 ", record %" PRIu64 " of the journal: %s: passed over", rec.device,
+                  rec.seq, e->text);
+        s->seq = last;
+        return SS_OK;
+    }
     if (rc < 0)
         return rc;
     if (t.live) { /* the journal has to know what the record was held against */
@@ -1054,6 +1061,7 @@ int refine_run(const refine_settings *s, const char *input, ss_err *e)
     ss_free(t.in);
     ss_free(t.z);
     ss_free(t.packed);
+    runner_codecs_close(&t.codecs);
     ss_free(t.label_id);
     if (t.owner >= 0)
         close(t.owner);

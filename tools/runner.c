@@ -32,11 +32,13 @@ static struct runner {
     bool int8;
     ss_weights weights;
     ss_net_i8 *net_i8[CUTS][CUTS];
+    runner_codecs codecs;
     int dtype;           /* 0: auto */
     size_t volume[CUTS]; /* floats at each cut */
     /* What waits to be run together: all from one cut to one other. */
     int n, from, until;
-    int in_dtype; /* of `in`: f32, or u8 with scale */
+    int codec, as; /* they are packed by, or 0: then the dtype, or 0 */
+    int in_dtype;  /* of `in`: f32, or u8 with scale */
     float in_scale;
     ss_record *record; /* [batch] */
     int64_t *begun;
@@ -115,6 +117,7 @@ static void close_nets(void)
     for (int i = 0; i < CUTS; i++)
         for (int j = 0; j < CUTS; j++)
             ss_net_i8_close(&u.net_i8[i][j]);
+    runner_codecs_close(&u.codecs);
 }
 
 static void take_up(const taken *t)
@@ -240,6 +243,7 @@ static size_t pack_shape(const ss_model_config *c, ss_record *rec, int cut, int 
     rec->dtype = (uint8_t)dtype;
     rec->size = n * ss_dtype_size(dtype);
     ss_attr_clear(&rec->attrs, SS_ATTR_SCALE);
+    ss_attr_clear(&rec->attrs, SS_ATTR_CODEC);
     return n;
 }
 
@@ -254,6 +258,92 @@ void runner_pack(const ss_model_config *c, ss_record *rec, int cut, int dtype, c
         ss_i8_from_f32(n, step, x, payload);
         ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, step);
     }
+}
+
+/* ---- codecs ---- */
+
+int runner_codecs_open(runner_codecs *c, const ss_model *m, int cut, ss_err *e)
+{
+    if (c->at[cut])
+        return SS_OK;
+    int rc = m ? ss_codec_open(&c->at[cut], m, cut, e)
+               : ss_err_set(e, SS_EUNFIT, "the model has no codecs at cut %s", ss_cut_name(cut));
+    if (rc == SS_OK && !(c->payload[cut] = ss_alloc(ss_codec_room(c->at[cut]), 1))) {
+        ss_codec_close(&c->at[cut]);
+        rc = ss_err_set(e, SS_ENOMEM, "no memory for a payload at cut %s", ss_cut_name(cut));
+    }
+    return rc;
+}
+
+void runner_codecs_close(runner_codecs *c)
+{
+    for (int i = 0; i < CUTS; i++) {
+        ss_codec_close(&c->at[i]);
+        ss_free(c->payload[i]);
+        c->payload[i] = NULL;
+    }
+}
+
+int runner_decode(runner_codecs *c, const ss_model *m, const ss_record *rec, int cut, size_t n, float *to,
+                  ss_err *e)
+{
+    if (rec->dtype != SS_DTYPE_PACKED)
+        return runner_unpack(rec, n, to, e);
+    if (!ss_attr_has(&rec->attrs, SS_ATTR_CODEC))
+        return ss_err_set(e, SS_EUNFIT, "a packed payload, not stamped with its codec");
+    int rc = runner_codecs_open(c, m, cut, e);
+    return rc < 0 ? rc
+                  : ss_codec_decode(c->at[cut], ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0), rec->data,
+                                    rec->size, to, e);
+}
+
+int runner_encode(runner_codecs *c, const ss_model *m, ss_record *rec, int cut, int codec, const float *x,
+                  ss_err *e)
+{
+    int rc = runner_codecs_open(c, m, cut, e);
+    if (rc == SS_OK)
+        rc = ss_codec_encode(c->at[cut], (uint64_t)codec, x, c->payload[cut], e);
+    if (rc < 0)
+        return rc;
+    pack_shape(&m->config, rec, cut, SS_DTYPE_PACKED);
+    rec->size = (size_t)rc;
+    rec->data = c->payload[cut];
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_CODEC, (uint64_t)codec);
+    return SS_OK;
+}
+
+int runner_codec_option(const char *codec, const char **dtype)
+{
+    int number = ss_codec_parse(codec), channels, bits;
+    if (number > 0 && ss_codec_bottleneck((uint64_t)number, &channels, &bits))
+        return number;
+    if (number < SS_CODEC_F32 || number > SS_CODEC_I8)
+        tool_usage("--codec: found '%s', expected f32, f16, i8 or one as b16i8", codec);
+    *dtype = codec;
+    return 0;
+}
+
+int runner_wish(runner_codecs *c, const ss_model *m, const ss_record *rec, int cut, int *dtype)
+{
+    static bool said;
+    uint64_t number = ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0);
+    char name[32];
+    ss_err e;
+    int channels, bits;
+    if (!number || number == SS_CODEC_U8) /* u8 is what int8 arithmetic gives by itself */
+        return 0;
+    if (number < SS_CODEC_U8) {
+        *dtype = ss_codec_dtype((int)number);
+        return 0;
+    }
+    ss_err_set(&e, SS_EUNFIT, "%s is no codec of a cut", ss_codec_name(number, name));
+    if (ss_codec_bottleneck(number, &channels, &bits) && runner_codecs_open(c, m, cut, &e) == SS_OK &&
+        ss_codec_check(c->at[cut], number, &e) == SS_OK)
+        return (int)number;
+    if (!said)
+        tool_warn("stamped with a codec that cannot be used, what is sent is not packed: %s", e.text);
+    said = true;
+    return 0;
 }
 
 static bool inside(int cut)
@@ -313,9 +403,10 @@ static int flush(ss_err *e)
     u.n = 0;
     if (u.set->follow)
         follow();
-    const int dtype = u.dtype ? u.dtype : SS_DTYPE_F32;
-    const bool numbers = u.int8 && !u.dtype && inside(u.until);
-    rc = u.int8 ? run_int8(n, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, e) : run_f32(n, e);
+    const int dtype = u.as ? u.as : u.dtype ? u.dtype : SS_DTYPE_F32;
+    const bool numbers = u.int8 && !u.dtype && !u.as && !u.codec && inside(u.until);
+    rc = u.int8 && u.from < SS_CUT_EMBEDDING ? run_int8(n, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, e)
+                                             : run_f32(n, e);
     for (int i = 0; i < n && rc == SS_OK; i++) {
         ss_record *rec = &u.record[i];
         const float *x = u.out + (size_t)i * u.volume[u.until];
@@ -323,6 +414,10 @@ static int flush(ss_err *e)
             pack_shape(&u.model->config, rec, u.until, SS_DTYPE_U8);
             rec->data = (const uint8_t *)u.out + (size_t)i * u.volume[u.until];
             ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, ss_net_i8_scale(u.model, u.until));
+        } else if (u.codec) {
+            rc = runner_encode(&u.codecs, u.model, rec, u.until, u.codec, x, e);
+            if (rc < 0)
+                break;
         } else {
             runner_pack(&u.model->config, rec, u.until, dtype, x, u.payload);
         }
@@ -415,11 +510,14 @@ static int take(const ss_record *rec, ss_err *e)
     rc = find_cuts(rec, &from, &until, e);
     if (rc < 0)
         return rc;
-    if (from == SS_CUT_EMBEDDING)
+    if (from == SS_CUT_EMBEDDING && rec->dtype != SS_DTYPE_PACKED && !u.set->codec)
         return pass(rec, e);
     rc = runner_check_shape(&u.model->config, rec, from, e);
-    int in_dtype = own_numbers(rec, from) ? SS_DTYPE_U8 : SS_DTYPE_F32;
-    if (rc == SS_OK && u.n && (u.from != from || u.until != until || u.in_dtype != in_dtype)) {
+    int in_dtype = own_numbers(rec, from) ? SS_DTYPE_U8 : SS_DTYPE_F32, codec = u.set->codec, as = 0;
+    if (rc == SS_OK && u.set->until == RUNNER_AUTO && !codec && !u.dtype)
+        codec = runner_wish(&u.codecs, u.model, rec, until, &as);
+    if (rc == SS_OK && u.n &&
+        (u.from != from || u.until != until || u.in_dtype != in_dtype || u.codec != codec || u.as != as)) {
         rc = flush(e);
         in_dtype = own_numbers(rec, from) ? SS_DTYPE_U8 : SS_DTYPE_F32; /* of the model that is there now */
     }
@@ -434,7 +532,7 @@ static int take(const ss_record *rec, ss_err *e)
         memcpy((uint8_t *)u.in + (size_t)u.n * u.volume[from], rec->data, u.volume[from]);
         u.in_scale = ss_net_i8_scale(u.model, from);
     } else {
-        rc = runner_unpack(rec, u.volume[from], x, e);
+        rc = runner_decode(&u.codecs, u.model, rec, from, u.volume[from], x, e);
     }
     if (rc < 0)
         return rc;
@@ -449,6 +547,8 @@ static int take(const ss_record *rec, ss_err *e)
     u.from = from;
     u.until = until;
     u.in_dtype = in_dtype;
+    u.codec = codec;
+    u.as = as;
     u.n++;
     return u.n < u.set->batch && ss_reader_ready(u.r) ? SS_OK : flush(e);
 }
@@ -496,6 +596,13 @@ static int open_streams(const char *input, ss_err *e)
     if (rc < 0)
         return rc;
     take_up(&t);
+    if (u.set->codec && until != RUNNER_AUTO) {
+        rc = runner_codecs_open(&u.codecs, u.model, until, e);
+        if (rc == SS_OK)
+            rc = ss_codec_check(u.codecs.at[until], (uint64_t)u.set->codec, e);
+        if (rc < 0)
+            return ss_err_prefix(e, "'%s'", u.set->model);
+    }
     ss_model_arch_hash(&u.model->config, arch);
     if (h->arch_hash[0] && strcmp(h->arch_hash, arch) && !strcmp(u.kind, "cut"))
         return ss_err_set(e, SS_EUNFIT,

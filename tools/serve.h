@@ -19,12 +19,14 @@
 
 #include "io/stream.h"
 #include "nn/model.h"
+#include "runner.h"
 
 typedef struct serve_settings {
     const char *state; /* folder, or NULL */
     bool checked;      /* by the model's configuration */
     ss_model_config config;
-    ss_header header; /* of the command's stream: labels, and with a model its hashes */
+    runner_codecs *codecs; /* opened, of every cut that has any */
+    ss_header header;      /* of the command's stream: labels, and with a model its hashes */
     size_t max_payload, max_queue;
     double max_rate;
     int drain_ms, keepalive_ms;

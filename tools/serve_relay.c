@@ -130,7 +130,8 @@ static void stamp(ss_record *rec)
     if (!r.set->checked)
         return;
     if (runner_check_shape(&r.set->config, rec, (int)cut, &e) ||
-        runner_unpack(rec, ss_model_cut_size(&r.set->config, (int)cut), r.values, &e))
+        runner_decode(r.set->codecs, NULL, rec, (int)cut, ss_model_cut_size(&r.set->config, (int)cut),
+                      r.values, &e))
         refuse(e.text);
 }
 

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "common.h"
 #include "io/npy.h"
+#include "nn/codec.h"
 #include "io/stream_internal.h"
 
 static bool opt_stream, opt_count, opt_check, opt_latency, opt_data, opt_f32;
@@ -291,6 +292,7 @@ static void print_shape(const ss_record *rec)
 
 static void print_text(const ss_record *rec, const ss_header *h, uint64_t index)
 {
+    char name[32];
     printf("%" PRIu64 " ", index);
     if (ss_type_name(rec->type))
         fputs(ss_type_name(rec->type), stdout);
@@ -316,6 +318,8 @@ static void print_text(const ss_record *rec, const ss_header *h, uint64_t index)
             printf("%.9g", (double)ss_attr_f32(&rec->attrs, a, 0));
         else if (a == SS_ATTR_SPLIT && v <= SS_CUT_EMBEDDING)
             fputs(ss_cut_name((int)v), stdout);
+        else if (a == SS_ATTR_CODEC && ss_codec_known(v))
+            fputs(ss_codec_name(v, name), stdout);
         else if (a == SS_ATTR_LABEL && label_of(rec, h))
             print_word(label_of(rec, h));
         else

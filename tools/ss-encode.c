@@ -2,7 +2,7 @@
 
 #include "runner.h"
 
-static const char *model, *from, *until, *dtype = "auto", *arith = "f32";
+static const char *model, *from, *until, *dtype = "auto", *codec, *arith = "f32";
 static int batch = 1;
 static bool follow;
 
@@ -15,6 +15,8 @@ static const tool_option options[] = {
      NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "auto|f32|f16|i8",
      "of the payloads written; auto: u8 at a cut of int8, else f32", NULL},
+    {"codec", 0, OPT_STRING, &codec, 0, 0, "NAME",
+     "pack what is sent, as b16i8 (see ss-model info) or f32, f16, i8", NULL},
     {"batch", 0, OPT_INT, &batch, 1, 256, "N", "run up to N records together, never waiting for more", NULL},
     {"follow", 0, OPT_FLAG, &follow, 0, 0, NULL, "take up the model anew when its file is replaced", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
@@ -52,6 +54,10 @@ int main(int argc, char **argv)
                          .wait = SS_ATTR_W_ENCODE};
     if (s.from != RUNNER_AUTO && s.until != RUNNER_AUTO && s.from > s.until)
         tool_usage("--from=%s is behind --until=%s", from, until);
+    if (codec && strcmp(dtype, "auto"))
+        tool_usage("--codec and --dtype exclude each other");
+    if (codec)
+        s.codec = runner_codec_option(codec, &s.dtype);
     ss_err e = {0};
     int rc = runner_run(&s, argv[first], &e);
     return tool_finish(rc, &e);

@@ -20,6 +20,7 @@
 #include "endpoint.h"
 #include "io/spool.h"
 #include "io/stream_internal.h"
+#include "nn/codec.h"
 #include "sys/bandwidth.h"
 #include "sys/state.h"
 
@@ -132,6 +133,7 @@ static struct {
     int64_t state_ms;
     uint64_t windows, windows_told, bytes; /* data records taken in; bytes handed to connections */
     int cut, dtype;                        /* of the last one; cut -1 = not known */
+    uint64_t codec;                        /* that packed it, 0: none */
     ss_rng rng;
 } l = {.ep = {.in = -1, .out = -1}, .last = &l.first, .status = -1, .cut = -1};
 
@@ -161,13 +163,16 @@ static void put_state(const char *name, double value)
 static void write_taken(void)
 {
     ss_err e;
+    char name[32];
     if (l.windows == l.windows_told)
         return;
     l.windows_told = l.windows;
     put_state("link.windows", (double)l.windows);
     if (ss_cut_name(l.cut))
         ss_state_put(l.dir, "cut", ss_cut_name(l.cut), &e);
-    if (ss_dtype_name(l.dtype))
+    if (l.codec)
+        ss_state_put(l.dir, "codec", ss_codec_name(l.codec, name), &e);
+    else if (ss_dtype_name(l.dtype))
         ss_state_put(l.dir, "codec", ss_dtype_name(l.dtype), &e);
 }
 
@@ -797,6 +802,7 @@ static int take_in(const ss_record *given, ss_err *e)
         l.windows++;
         l.cut = cut_of(&rec);
         l.dtype = rec.dtype;
+        l.codec = rec.dtype == SS_DTYPE_PACKED ? ss_attr_uint(&rec.attrs, SS_ATTR_CODEC, 0) : 0;
     }
     int rc = ss_spool_put(l.spool, &rec, e);
     if (rc == SS_EINVAL)

@@ -1,4 +1,5 @@
-/* ss-model: model files made, described, checked, taken from and given to other programs. */
+/* ss-model: model files made, described, checked, calibrated, given codecs, taken from and given to other
+ * programs. */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
@@ -9,10 +10,13 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "common.h"
 #include "io/atomic.h"
 #include "io/json.h"
 #include "kernels/kernels.h"
+#include "learn/distil.h"
+#include "nn/codec.h"
 #include "nn/exchange.h"
 #include "nn/layers_internal.h"
 #include "nn/net.h"
@@ -27,6 +31,11 @@ static double opt_mean, opt_scale;
 static bool opt_layers;
 static const char default_method[] = "max";
 static const char *opt_method = default_method;
+static const char default_cuts[] = "0,4,embedding";
+static const char *opt_cuts = default_cuts, *opt_channels;
+enum { DEFAULT_WINDOWS = 4096 };
+static int opt_windows = DEFAULT_WINDOWS, opt_steps = -1, opt_patch;
+static double opt_price;
 static ss_model_config defaults;
 static double default_mean, default_scale;
 
@@ -39,6 +48,15 @@ static const tool_option options[] = {
     {"input-mean", 0, OPT_REAL, &opt_mean, -1e6, 1e6, "X", "subtracted from the features", NULL},
     {"input-scale", 0, OPT_REAL, &opt_scale, 1e-6, 1e6, "X", "then multiplied", NULL},
     {"method", 0, OPT_CHOICE, &opt_method, 0, 0, "max|mse", "quantise: how ranges are chosen", NULL},
+    {"cuts", 0, OPT_STRING, &opt_cuts, 0, 0, "LIST", "codecs: at which cuts, with commas", NULL},
+    {"windows", 0, OPT_INT, &opt_windows, 2, 1 << 20, "N", "codecs: learn from N windows at most", NULL},
+    {"steps", 0, OPT_INT, &opt_steps, -1, 1000000, "N", "codecs: steps for each cut; -1: what does well",
+     NULL},
+    {"price", 0, OPT_REAL, &opt_price, 0, 1, "X", "codecs: of a bit, as 1 - cosine; 0: what does well", NULL},
+    {"patch", 0, OPT_INT, &opt_patch, 0, SS_CODEC_PATCH, "N",
+     "codecs: places that go together, N x N; 0: what does well", NULL},
+    {"channels", 0, OPT_STRING, &opt_channels, 0, 0, "LIST", "codecs: numbers of channels, with commas",
+     NULL},
     {"layers", 0, OPT_FLAG, &opt_layers, 0, 0, NULL, "info: the layers too", NULL},
     {"force", 'f', OPT_FLAG, &tool_set.force, 0, 0, NULL, "replace a file that exists", NULL},
     {0},
@@ -46,9 +64,9 @@ static const tool_option options[] = {
 
 static const tool_program program = {
     .name = "ss-model",
-    .operands = "init|info|import|export|quantise|check [FILE...]",
-    .purpose = "Make, describe, check, import, export and calibrate model files.",
-    .takes = TAKES_OUTPUT | TAKES_SEED | TAKES_JSON,
+    .operands = "init|info|import|export|quantise|codecs|check [FILE...]",
+    .purpose = "Make, describe, check, import, export and calibrate model files, and give them codecs.",
+    .takes = TAKES_OUTPUT | TAKES_SEED | TAKES_JSON | TAKES_THREADS | TAKES_PROGRESS,
     .options = options,
 };
 
@@ -180,6 +198,23 @@ static void layer(const ss_layers *l, int i, char name[64], ss_conv *conv, uint6
     *macs = (uint64_t)p->count * (uint64_t)conv->oh * (uint64_t)conv->ow;
 }
 
+static void print_codecs(const ss_model *m)
+{
+    bool any = false;
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING; cut++) {
+        const ss_bottleneck *b = m->codec[cut];
+        if (!b)
+            continue;
+        printf("%-13s cut %s: bCi4 and bCi8, C =", any ? "" : "codecs", ss_cut_name(cut));
+        for (int i = 0; i < b->nlevel; i++)
+            printf(" %d", b->level[i]);
+        printf("; %" PRIu64 " windows\n", b->windows);
+        any = true;
+    }
+    if (!any)
+        puts("codecs        none");
+}
+
 static void print_info(const ss_model *m, const ss_layers *l, const char *path, off_t size)
 {
     const ss_model_config *c = &m->config;
@@ -208,6 +243,7 @@ static void print_info(const ss_model *m, const ss_layers *l, const char *path, 
         printf("int8          calibrated with %" PRIu64 " windows, method %s%s\n", i8->records,
                ss_quant_method_name(i8->method),
                i8->generation == m->generation ? "" : ", for an older generation: not valid");
+    print_codecs(m);
     printf("\n%-10s %-15s %10s %12s %9s %9s %9s\n", "cut", "shape", "parameters", "MACs", "f32", "f16",
            "i8 bytes");
     for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++) {
@@ -291,6 +327,22 @@ static int print_json(const ss_model *m, const ss_layers *l, const char *path, o
             cJSON_AddItemToArray(scales, cJSON_CreateRaw(text));
         }
     }
+    cJSON *codecs = cJSON_AddArrayToObject(o, "codecs");
+    for (int cut = 0; cut <= SS_CUT_EMBEDDING; cut++) {
+        int id[2 * SS_CODEC_LEVELS], n = ss_codec_list(m, cut, id);
+        if (!n)
+            continue;
+        const ss_bottleneck *b = m->codec[cut];
+        cJSON *r = cJSON_CreateObject(), *names = cJSON_AddArrayToObject(r, "names");
+        char name[32];
+        cJSON_AddItemToArray(codecs, r);
+        cJSON_AddStringToObject(r, "cut", ss_cut_name(cut));
+        for (int i = 0; i < n; i++)
+            cJSON_AddItemToArray(names, cJSON_CreateString(ss_codec_name((uint64_t)id[i], name)));
+        number(r, "patch", (uint64_t)b->patch);
+        number(r, "windows", b->windows);
+        number(r, "generation", b->generation);
+    }
     cJSON *cuts = cJSON_AddArrayToObject(o, "cuts");
     for (int cut = SS_CUT_INPUT; cut <= SS_CUT_EMBEDDING; cut++) {
         cJSON *r = cJSON_CreateObject();
@@ -351,15 +403,13 @@ static int info(const char *path, ss_err *e)
     return rc;
 }
 
-/* ---- quantise ---- */
+/* ---- windows of sound, for quantise and codecs ---- */
 
-enum { KEPT_BYTES = 16 << 20 }; /* of windows, to compare with f32 in the end */
-
-static struct calibration {
+static struct heard {
     ss_model *m;
-    ss_quant *q;
-    float *x, *kept;
-    size_t n, nkept, most;
+    float *x; /* [n], the one that has come */
+    size_t n;
+    void (*take)(void);
     uint64_t records, left_out;
 } cal;
 
@@ -377,10 +427,8 @@ static int take_record(const ss_record *rec, ss_err *e)
         cal.left_out++;
         return SS_OK;
     }
-    ss_quant_add(cal.q, cal.x);
+    cal.take();
     cal.records++;
-    if (cal.nkept < cal.most)
-        memcpy(cal.kept + cal.nkept++ * cal.n, cal.x, cal.n * sizeof *cal.x);
     return SS_OK;
 }
 
@@ -404,6 +452,41 @@ static int take_stream(const char *path, ss_err *e)
     return rc;
 }
 
+/* All windows of the streams named, or of standard input, to `take`, for the model in `cal`. */
+static int hear(char *const *stream, void (*take)(void), const char *what, ss_err *e)
+{
+    cal.n = (size_t)cal.m->config.mels * (size_t)cal.m->config.frames;
+    cal.take = take;
+    cal.x = ss_alloc(cal.n, sizeof *cal.x);
+    int rc = cal.x ? SS_OK : ss_err_set(e, SS_ENOMEM, "cannot allocate a window");
+    if (rc == SS_OK && !*stream)
+        rc = take_stream(NULL, e);
+    for (; *stream && rc == SS_OK; stream++)
+        rc = take_stream(*stream, e);
+    if (cal.left_out)
+        tool_warn("%" PRIu64 " windows with values that are not finite are left out", cal.left_out);
+    if (rc == SS_OK && !cal.records)
+        rc = ss_err_set(e, SS_EUNFIT, "no window to %s", what);
+    return rc;
+}
+
+/* ---- quantise ---- */
+
+enum { KEPT_BYTES = 16 << 20 }; /* of windows, to compare with f32 in the end */
+
+static struct calibration {
+    ss_quant *q;
+    float *kept;
+    size_t nkept, most;
+} calib;
+
+static void calibrate(void)
+{
+    ss_quant_add(calib.q, cal.x);
+    if (calib.nkept < calib.most)
+        memcpy(calib.kept + calib.nkept++ * cal.n, cal.x, cal.n * sizeof *cal.x);
+}
+
 /* What eight bits cost on the windows that were kept. */
 static int compare(ss_err *e)
 {
@@ -417,8 +500,8 @@ static int compare(ss_err *e)
         rc = ss_net_open(&whole, cal.m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
     if (rc == SS_OK)
         rc = ss_net_i8_open(&eight, cal.m, NULL, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
-    for (size_t i = 0; i < cal.nkept && rc == SS_OK; i++) {
-        const float *x = cal.kept + i * cal.n;
+    for (size_t i = 0; i < calib.nkept && rc == SS_OK; i++) {
+        const float *x = calib.kept + i * cal.n;
         ss_net_run(whole, 1, x, z);
         ss_net_i8_run(eight, 1, SS_DTYPE_F32, x, SS_DTYPE_F32, z + dim);
         double cosine = ss_dot(dim, z, z + dim);
@@ -432,7 +515,7 @@ static int compare(ss_err *e)
         tool_info(
             "%" PRIu64
             " windows; cosine between embeddings in f32 and int8, over %zu of them: mean %.5f, least %.5f",
-            cal.records, cal.nkept, sum / (double)cal.nkept, least);
+            cal.records, calib.nkept, sum / (double)calib.nkept, least);
     ss_net_close(&whole);
     ss_net_i8_close(&eight);
     ss_free(z);
@@ -444,34 +527,157 @@ static int quantise(char *const *operand, ss_err *e)
     int rc = check_output(e);
     if (rc == SS_OK)
         rc = ss_model_load(&cal.m, operand[0], e);
-    if (rc == SS_OK && (rc = ss_quant_open(&cal.q, cal.m, NULL, e)) < 0)
+    if (rc == SS_OK && (rc = ss_quant_open(&calib.q, cal.m, NULL, e)) < 0)
         ss_err_prefix(e, "'%s'", operand[0]);
     if (rc == SS_OK) {
-        cal.n = (size_t)cal.m->config.mels * (size_t)cal.m->config.frames;
-        cal.most = KEPT_BYTES / (cal.n * sizeof *cal.kept);
-        cal.x = ss_alloc(cal.n, sizeof *cal.x);
-        cal.kept = ss_alloc(cal.most * cal.n, sizeof *cal.kept);
-        if (!cal.x || !cal.kept)
-            rc = ss_err_set(e, SS_ENOMEM, "cannot allocate %zu windows", cal.most + 1);
+        calib.most = KEPT_BYTES / ((size_t)cal.m->config.mels * (size_t)cal.m->config.frames * sizeof(float));
+        calib.kept = ss_alloc(KEPT_BYTES, 1);
+        if (!calib.kept)
+            rc = ss_err_set(e, SS_ENOMEM, "cannot allocate %zu windows", calib.most);
     }
-    if (rc == SS_OK && !operand[1])
-        rc = take_stream(NULL, e);
-    for (int i = 1; operand[i] && rc == SS_OK; i++)
-        rc = take_stream(operand[i], e);
-    if (rc == SS_OK && !cal.records)
-        rc = ss_err_set(e, SS_EUNFIT, "no window to calibrate with");
-    if (cal.left_out)
-        tool_warn("%" PRIu64 " windows with values that are not finite are left out", cal.left_out);
     if (rc == SS_OK)
-        rc = ss_quant_finish(cal.q, (ss_quant_method)ss_quant_method_parse(opt_method), cal.m, e);
-    if (rc == SS_OK && cal.nkept)
+        rc = hear(operand + 1, calibrate, "calibrate with", e);
+    if (rc == SS_OK)
+        rc = ss_quant_finish(calib.q, (ss_quant_method)ss_quant_method_parse(opt_method), cal.m, e);
+    if (rc == SS_OK && calib.nkept)
         rc = compare(e);
     if (rc == SS_OK)
         rc = ss_model_save(cal.m, tool_set.output, e);
-    ss_quant_close(&cal.q);
+    ss_quant_close(&calib.q);
     ss_model_free(cal.m);
     ss_free(cal.x);
-    ss_free(cal.kept);
+    ss_free(calib.kept);
+    return rc;
+}
+
+/* ---- codecs ---- */
+
+static struct sample {
+    uint16_t *x; /* [n] windows, in f16 */
+    size_t n, most;
+    ss_rng r;
+    bool nomem;
+} sample;
+
+/* Any window is as likely to be in it as any other. */
+static void keep(void)
+{
+    size_t at = sample.n;
+    if (sample.n == sample.most) {
+        at = (size_t)(ss_rng_u64(&sample.r) % (cal.records + 1));
+        if (at >= sample.most)
+            return;
+    } else {
+        if (!(sample.n & (sample.n - 1))) { /* doubles */
+            uint16_t *more = ss_realloc(sample.x, (sample.n ? 2 * sample.n : 1) * cal.n, sizeof *more);
+            sample.nomem = sample.nomem || !more;
+            sample.x = more ? more : sample.x;
+        }
+        if (sample.nomem)
+            return;
+        sample.n++;
+    }
+    ss_f16_from_f32(cal.n, cal.x, sample.x + at * cal.n);
+}
+
+/* The next of a list with commas into `word`; false at its end. */
+static bool next_word(const char **list, char word[32])
+{
+    size_t n = strcspn(*list, ",");
+    if (!**list)
+        return false;
+    snprintf(word, 32, "%.*s", (int)n, *list);
+    *list += n + ((*list)[n] == ',');
+    return true;
+}
+
+static void show_step(const ss_distil_step *s, int cut, int steps)
+{
+    tool_progress("cut %s: step %d of %d, b%di%d: 1 - cosine %.4f, %.0f bytes", ss_cut_name(cut), s->step,
+                  steps, s->level, s->bits, s->distance, s->rate / 8);
+}
+
+static int show_codecs(ss_distil *d, int cut, ss_err *e)
+{
+    int number[2 * SS_CODEC_LEVELS], n = ss_codec_list(cal.m, cut, number), rc = SS_OK;
+    for (int i = 0; i < n && rc == SS_OK; i++) {
+        ss_distil_measure r;
+        char name[32];
+        rc = ss_distil_measure_one(d, number[i], &r, e);
+        if (rc < 0)
+            break;
+        ss_codec_name((uint64_t)number[i], name);
+        if (tool_set.json)
+            printf("{\"cut\":\"%s\",\"codec\":\"%s\",\"windows\":%zu,\"bytes\":%.1f,\"cosine\":%.5f,"
+                   "\"cosine_p5\":%.5f}\n",
+                   ss_cut_name(cut), name, r.windows, r.bytes, r.cosine, r.least);
+        else
+            printf("%-10s %-7s %8.1f %9.5f %9.5f\n", ss_cut_name(cut), name, r.bytes, r.cosine, r.least);
+    }
+    return rc;
+}
+
+static int learn_cut(int cut, ss_pool *pool, ss_err *e)
+{
+    ss_distil_config c;
+    ss_distil_step step;
+    ss_distil *d;
+    char word[32];
+    ss_distil_config_default(&c, &cal.m->config, cut);
+    c.seed = tool_set.seed;
+    c.steps = opt_steps >= 0 ? opt_steps : c.steps;
+    c.price = opt_price > 0 ? opt_price : c.price;
+    c.patch = opt_patch && cut < SS_CUT_EMBEDDING ? opt_patch : c.patch;
+    if (opt_channels) {
+        c.nlevel = 0;
+        for (const char *list = opt_channels; next_word(&list, word);) {
+            if (c.nlevel == SS_CODEC_LEVELS)
+                tool_usage("--channels: more than %d", SS_CODEC_LEVELS);
+            if (tool_parse_int(word, "--channels", 1, SS_CODEC_CHANNELS, &c.level[c.nlevel++], e) < 0)
+                tool_usage("%s", e->text);
+        }
+    }
+    int rc = ss_distil_open(&d, &c, cal.m, pool, cut, sample.n, sample.x, e);
+    while (rc == SS_OK && ss_distil_next(d, &step))
+        show_step(&step, cut, c.steps);
+    tool_progress(NULL);
+    if (rc == SS_OK)
+        rc = ss_distil_finish(d, e);
+    if (rc == SS_OK)
+        rc = show_codecs(d, cut, e);
+    ss_distil_close(&d);
+    return rc;
+}
+
+static int codecs(char *const *operand, ss_err *e)
+{
+    ss_pool *pool = NULL;
+    char word[32];
+    int rc = SS_OK;
+    for (const char *list = opt_cuts; next_word(&list, word);)
+        if (ss_cut_parse(word) <= SS_CUT_INPUT)
+            tool_usage("--cuts: found '%s', expected 0 to 8 or embedding", word);
+    rc = check_output(e);
+    if (rc == SS_OK)
+        rc = ss_model_load(&cal.m, operand[0], e);
+    if (rc == SS_OK && tool_set.threads != 1)
+        rc = ss_pool_open(&pool, tool_set.threads, e);
+    sample.most = (size_t)opt_windows;
+    sample.r = ss_rng_make(tool_set.seed, 2);
+    if (rc >= 0)
+        rc = hear(operand + 1, keep, "learn from", e);
+    if (rc == SS_OK && sample.nomem)
+        rc = ss_err_set(e, SS_ENOMEM, "cannot allocate more than %zu windows", sample.n);
+    if (rc == SS_OK && !tool_set.json)
+        printf("%-10s %-7s %8s %9s %9s\n", "cut", "codec", "bytes", "cosine", "5 %");
+    for (const char *list = opt_cuts; rc == SS_OK && next_word(&list, word);)
+        rc = learn_cut(ss_cut_parse(word), pool, e);
+    if (rc == SS_OK)
+        rc = ss_model_save(cal.m, tool_set.output, e);
+    ss_pool_close(&pool);
+    ss_model_free(cal.m);
+    ss_free(cal.x);
+    ss_free(sample.x);
     return rc;
 }
 
@@ -496,8 +702,8 @@ static int check(const char *path, ss_err *e)
 static void check_options(const char *verb, int operands)
 {
     bool makes = !strcmp(verb, "init") || !strcmp(verb, "import"), reads = strcmp(verb, "init") != 0;
-    bool calibrates = !strcmp(verb, "quantise");
-    bool writes = makes || calibrates || !strcmp(verb, "export"),
+    bool calibrates = !strcmp(verb, "quantise"), codes = !strcmp(verb, "codecs");
+    bool writes = makes || calibrates || codes || !strcmp(verb, "export"),
          one = !strcmp(verb, "import") || !strcmp(verb, "export");
     if (writes && !tool_set.output)
         tool_usage("%s: -o FILE says where to", verb);
@@ -513,13 +719,16 @@ static void check_options(const char *verb, int operands)
         tool_usage("--mels, --frames, --dim, --input-mean and --input-scale go with init and import");
     if (!calibrates && opt_method != default_method)
         tool_usage("--method goes with quantise");
-    if (strcmp(verb, "info") && (opt_layers || tool_set.json))
-        tool_usage("--layers and --json go with info");
+    if (!codes && (opt_cuts != default_cuts || opt_windows != DEFAULT_WINDOWS || opt_steps >= 0 ||
+                   opt_price > 0 || opt_patch || opt_channels))
+        tool_usage("--cuts, --windows, --steps, --price, --patch and --channels go with codecs");
+    if (strcmp(verb, "info") && (opt_layers || (tool_set.json && !codes)))
+        tool_usage("--layers goes with info, --json with info and codecs");
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const verbs[] = {"init", "info", "import", "export", "quantise", "check"};
+    static const char *const verbs[] = {"init", "info", "import", "export", "quantise", "codecs", "check"};
     enum { NVERBS = sizeof verbs / sizeof *verbs };
     set_defaults();
     ss_err e = {0};
@@ -530,7 +739,7 @@ int main(int argc, char **argv)
     while (verb && v < NVERBS && strcmp(verb, verbs[v]))
         v++;
     if (!verb || v == NVERBS)
-        tool_usage("found %s%s%s, expected init, info, import, export, quantise or check",
+        tool_usage("found %s%s%s, expected init, info, import, export, quantise, codecs or check",
                    verb ? "'" : "no verb", verb ? verb : "", verb ? "'" : "");
     check_options(verb, argc - first);
     if (!strcmp(verb, "init"))
@@ -541,6 +750,8 @@ int main(int argc, char **argv)
         rc = export(argv[first], &e);
     else if (!strcmp(verb, "quantise"))
         rc = quantise(argv + first, &e);
+    else if (!strcmp(verb, "codecs"))
+        rc = codecs(argv + first, &e);
     else
         for (; first < argc; first++) /* a bad file does not hide the next one */
             if ((strcmp(verb, "info") ? check(argv[first], &e) : info(argv[first], &e)) < 0)

@@ -629,8 +629,14 @@ static int read_model(ss_err *e)
     strcpy(s.set.header.frontend_hash, m->frontend_hash);
     ss_model_arch_hash(&m->config, s.set.header.arch_hash);
     s.set.max_payload = ss_model_largest_cut(&m->config) * sizeof(float);
+    /* Relays have no right to open files. */
+    static runner_codecs codecs;
+    for (int c = SS_CUT_INPUT; c <= SS_CUT_EMBEDDING && !rc; c++)
+        if (m->codec[c])
+            rc = runner_codecs_open(&codecs, m, c, e);
+    s.set.codecs = &codecs;
     ss_model_free(m);
-    return SS_OK;
+    return rc;
 }
 
 static int read_labels(ss_err *e)

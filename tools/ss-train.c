@@ -34,7 +34,7 @@ enum {
 };
 
 static const char *model_path, *checkpoint_path, *log_path, *state_path, *until, *kind = "cached";
-static const char *negatives = "none", *optimiser = "adam", *dtype = "f32";
+static const char *negatives = "none", *optimiser = "adam", *dtype = "f32", *codec;
 static bool in_batch = true, by_count, refining;
 static int batch, every, save_windows;
 static double temperature, rate, clip, gain, mix, noise, budget = 1, save_seconds = 60;
@@ -54,6 +54,8 @@ static const tool_option options[] = {
     {"refine", 0, OPT_FLAG, &refining, 0, 0, NULL, "the server's side: windows cut anywhere come in", NULL},
     {"until", 0, OPT_STRING, &until, 0, 0, "CUT", "input, 0..8, auto: as records say [embedding]", NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|f16|i8", "of what is passed on", NULL},
+    {"codec", 0, OPT_STRING, &codec, 0, 0, "NAME", "pack what is passed on, as b16i8 (see ss-model info)",
+     NULL},
     {"learner", 0, OPT_CHOICE, &kind, 0, 0, "cached|contrast", "large batches in parts, or small ones", NULL},
     {"negatives", 0, OPT_CHOICE, &negatives, 0, 0, "none|virtual|replay|both",
      "contrast: besides the batch's own", NULL},
@@ -154,7 +156,8 @@ static struct train {
     bool previous; /* the model is the one before */
     int owner;     /* descriptor whose lock says that the model is ours */
     int cut;       /* -1: as records say */
-    int dtype;
+    int dtype, codec;
+    runner_codecs codecs;
     int64_t hop_ns; /* from window to window */
     source source[SOURCES];
     int nsource;
@@ -285,6 +288,10 @@ static int configure(ss_err *e)
         save_windows = COUNT_SAVE;
     if (by_count)
         save_seconds = 0;
+    if (codec && refining)
+        return ss_err_set(e, SS_EINVAL, "--codec is for what goes to a refiner, not for what comes from one");
+    if (codec)
+        t.codec = runner_codec_option(codec, &dtype);
     t.dtype = ss_dtype_parse(dtype);
     applying = !strcmp(gradients, "apply");
     if (refining)
@@ -475,7 +482,14 @@ static bool follow(source *s, bool latest, const ss_record *rec)
 
 static int put_values(ss_record *rec, int cut, uint64_t generation, int64_t begun, ss_err *e)
 {
-    runner_pack(&t.m->config, rec, cut, t.dtype, t.out, t.packed);
+    int as = t.dtype, pack = t.cut < 0 && !codec ? runner_wish(&t.codecs, t.m, rec, cut, &as) : t.codec,
+        rc = SS_OK;
+    if (pack)
+        rc = runner_encode(&t.codecs, t.m, rec, cut, pack, t.out, e);
+    else
+        runner_pack(&t.m->config, rec, cut, as, t.out, t.packed);
+    if (rc < 0)
+        return rc;
     ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)cut);
     ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, generation);
     if (t.state) /* who finishes it has to know how old the weights are */
@@ -507,6 +521,7 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
 {
     if (cut == SS_CUT_INPUT) {
         ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, SS_CUT_INPUT);
+        ss_attr_clear(&rec->attrs, SS_ATTR_CODEC);
         ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
         return ss_writer_put(t.w, rec, e);
     }
@@ -1070,6 +1085,7 @@ int main(int argc, char **argv)
     if (!rc && !finishes() && !applying) { /* nothing is learnt from */
         runner_settings s = {.model = model_path,
                              .dtype = dtype,
+                             .codec = t.codec,
                              .batch = 1,
                              .from = RUNNER_AUTO,
                              .until = t.cut,
@@ -1120,6 +1136,7 @@ int main(int argc, char **argv)
     ss_free(t.in);
     ss_free(t.out);
     ss_free(t.packed);
+    runner_codecs_close(&t.codecs);
     if (t.owner >= 0)
         close(t.owner);
     return tool_finish(rc, &e);
