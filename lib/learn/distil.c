@@ -623,7 +623,7 @@ static void numbers(ss_distil *d, size_t window, int width, int16_t *q)
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < channels; j++)
             d->y[i * channels + j] += b->encode_bias[j];
-    ss_codec_round(b, width, rows, d->y, q);
+    ss_codec_round(b, width, b->channels, rows, d->y, q);
 }
 
 /* Bounds of the contexts, so that each has a third of the numbers. */

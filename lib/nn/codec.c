@@ -119,26 +119,47 @@ static int at_most(int a, int b)
     return a < b ? a : b;
 }
 
+/* Copies of a patch's row; the common sizes are worth a constant. */
+static void copy_row(int n, const float *from, float *to)
+{
+    if (n == 4)
+        memcpy(to, from, 4 * sizeof *to);
+    else if (n == 2)
+        memcpy(to, from, 2 * sizeof *to);
+    else
+        for (int i = 0; i < n; i++)
+            to[i] = from[i];
+}
+
 void ss_patches_take(const ss_patches *p, const float *x, float *y)
 {
+    const int n = p->patch;
     for (int r = 0; r < p->rows; r++)
-        for (int s = 0; s < p->cols; s++)
+        for (int s = 0; s < p->cols; s++) {
+            const bool whole = (s + 1) * n <= p->w;
             for (int c = 0; c < p->c; c++)
-                for (int i = 0; i < p->patch; i++)
-                    for (int j = 0; j < p->patch; j++)
-                        *y++ = x[(c * p->h + at_most(r * p->patch + i, p->h - 1)) * p->w +
-                                 at_most(s * p->patch + j, p->w - 1)];
+                for (int i = 0; i < n; i++, y += n) {
+                    const float *row = x + (c * p->h + at_most(r * n + i, p->h - 1)) * p->w;
+                    if (whole)
+                        copy_row(n, row + s * n, y);
+                    else
+                        for (int j = 0; j < n; j++)
+                            y[j] = row[at_most(s * n + j, p->w - 1)];
+                }
+        }
 }
 
 void ss_patches_put(const ss_patches *p, const float *y, float *x)
 {
+    const int n = p->patch;
     for (int r = 0; r < p->rows; r++)
-        for (int s = 0; s < p->cols; s++)
+        for (int s = 0; s < p->cols; s++) {
+            const int wide = at_most(n, p->w - s * n);
             for (int c = 0; c < p->c; c++)
-                for (int i = 0; i < p->patch; i++)
-                    for (int j = 0; j < p->patch; j++, y++)
-                        if (r * p->patch + i < p->h && s * p->patch + j < p->w)
-                            x[(c * p->h + r * p->patch + i) * p->w + s * p->patch + j] = *y;
+                for (int i = 0; i < n; i++, y += n)
+                    if (r * n + i < p->h)
+                        copy_row(wide, y, x + (c * p->h + r * n + i) * p->w + s * n);
+        }
 }
 
 /* ---- as it is stored ---- */
@@ -502,14 +523,15 @@ int ss_codec_check(const ss_codec *c, uint64_t number, ss_err *e)
                       ss_codec_name(number, name), ss_cut_name(c->cut), there);
 }
 
-void ss_codec_round(const ss_bottleneck *b, int width, size_t count, const float *y, int16_t *q)
+void ss_codec_round(const ss_bottleneck *b, int width, int channels, size_t count, const float *y, int16_t *q)
 {
     const float *step = b->step + width * b->channels;
-    const long half = ss_codec_symbols(width) / 2;
-    for (size_t i = 0; i < count; i++)
-        for (int j = 0; j < b->channels; j++, y++, q++) {
-            float v = *y / step[j];
-            *q = (int16_t)(v >= (float)(half - 1) ? half - 1 : v > (float)-half ? lrintf(v) : -half);
+    const float most = (float)(ss_codec_symbols(width) / 2 - 1), least = -most - 1;
+    for (size_t i = 0; i < count; i++, y += b->channels, q += b->channels)
+        for (int j = 0; j < channels; j++) {
+            float v = y[j] / step[j];
+            v = v < most ? v : most; /* and what is no number */
+            q[j] = (int16_t)lrintf(v > least ? v : least);
         }
 }
 
@@ -542,7 +564,7 @@ int ss_codec_encode(ss_codec *c, uint64_t number, const float *x, void *payload,
     ss_patches_take(&c->grid, x, c->x);
     ss_conv_forward(&c->there, NULL, (int)c->grid.count, c->x, c->there_packed, c->b->encode_bias, NULL,
                     false, c->y, c->work);
-    ss_codec_round(c->b, width, c->grid.count, c->y, c->q);
+    ss_codec_round(c->b, width, channels, c->grid.count, c->y, c->q);
     ss_rans_writer w;
     ss_rans_begin(&w, c->room, SS_RANS_BOUND(c->grid.count * (size_t)channels));
     for (int row = c->grid.rows; row-- > 0;)

@@ -20,8 +20,9 @@ static inline int ss_codec_symbols(int width)
     return width == SS_CODEC_8 ? 256 : 16;
 }
 
-/** Whole steps, within -symbols / 2 .. symbols / 2 - 1. y, q [count][channels]. */
-void ss_codec_round(const ss_bottleneck *b, int width, size_t count, const float *y, int16_t *q);
+/** Whole steps, within -symbols / 2 .. symbols / 2 - 1, of the first channels. y, q [count][b->channels]. */
+void ss_codec_round(const ss_bottleneck *b, int width, int channels, size_t count, const float *y,
+                    int16_t *q);
 
 /** What chooses among tables: how large the numbers of a channel to the left and above are. q [rows][cols]
  * [channels] as far as it is known. */
