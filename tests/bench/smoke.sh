@@ -31,7 +31,7 @@ check 'bench-stream' "$bench/bench-stream" --rounds=1 --mib=1 --filter=ss-cat
 check 'bench-cuts, the table' "$bench/bench-cuts" --rounds=1 --ms=0 --frames=32
 
 ss-model init -q -o "$scratch/m"
-ss-capture synth:1 --duration=10 | ss-featurize | ss-model codecs -q --cuts=4 --steps=0 -o "$scratch/mc" "$scratch/m" >/dev/null
+ss-capture synth:1 --duration=10 | ss-featurize | ss-model codecs -q --cuts=4 --patch=2 --steps=0 -o "$scratch/mc" "$scratch/m" >/dev/null
 check 'bench-codec' "$bench/bench-codec" "$scratch/mc"
 
 printf 'encode embedding\nfinish 3\nstep\nsave encode embedding %s/z\ninput %s/z\nencode nowhere\n' "$scratch" "$scratch" |

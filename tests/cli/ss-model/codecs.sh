@@ -6,7 +6,7 @@ n=$(ss-cat --json a.sst | grep -c '"type":"data"')
 ss-model init -o m
 status 0 ss-model info m
 matches out '^codecs        none$'
-set -- --cuts=4,embedding --channels=4,16 --steps=20
+set -- --cuts=4,embedding --channels=4,16 --steps=20 --patch=2
 status 0 ss-model codecs "$@" m a.sst -o c
 mv out table
 [ "$(wc -l <table)" = 9 ] || fail "not a head and four codecs for each of two cuts"
@@ -26,7 +26,7 @@ python3 - "$n" <<'P'
 import json, sys
 c = json.load(open('out'))['codecs']
 assert [r['cut'] for r in c] == ['4', 'embedding'] and c[0]['names'] == ['b4i4', 'b4i8', 'b16i4', 'b16i8'], c
-assert c[0]['windows'] == int(sys.argv[1]) and c[0]['patch'] == 4 and c[1]['patch'] == 1 and c[0]['generation'] == 0, c
+assert c[0]['windows'] == int(sys.argv[1]) and c[0]["patch"] == 2 and c[1]['patch'] == 1 and c[0]['generation'] == 0, c
 P
 status 0 ss-model codecs "$@" --seed=2 m a.sst -o c4
 ! cmp -s c c4 || fail 'another seed gave the same codecs'

@@ -5,7 +5,7 @@ export PYTHONPATH="$SS_SRC/tests/cli/ss-serve" PYTHONDONTWRITEBYTECODE=1
 ss-model init -o plain
 ss-capture synth:1 --duration=12 --epoch=1 --device=1 | ss-featurize >f.sst
 for seed in 1 2; do
-    ss-model codecs --cuts=4,embedding --channels=8 --steps=2 --seed=$seed plain f.sst -o m.$seed >/dev/null
+    ss-model codecs --cuts=4,embedding --patch=2 --channels=8 --steps=2 --seed=$seed plain f.sst -o m.$seed >/dev/null
     ss-encode --until=4 --codec=b8i8 -m m.$seed f.sst >packed.$seed
 done
 ss-capture synth:3 --duration=12 --epoch=3 --device=3 | ss-featurize | ss-encode --until=embedding --codec=b8i4 -m m.1 >embedding.1
