@@ -72,7 +72,7 @@ START_TEST(round_trips_and_size)
     for (int kind = 0; kind < 5; kind++)
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
             int n = sizes[k];
-            uint64_t count[MOST], seen[MOST] = {0};
+            uint64_t count[MOST] = {0}, seen[MOST] = {0};
             ss_rng r = ss_rng_make(3, (uint64_t)kind * 1000 + (uint64_t)n);
             for (int i = 0; i < n; i++) {
                 double x = i - n / 2;
