@@ -44,10 +44,8 @@ static void cut_of(const ss_model *m, int cut)
     ss_err e;
     ss_net *net;
     ss_codec *c;
-    uint32_t d[3];
     int number[2 * SS_CODEC_LEVELS], n = ss_codec_list(m, cut, number), size = 0;
-    ss_model_cut_shape(&m->config, cut, d);
-    size_t in = (size_t)m->config.mels * (size_t)m->config.frames, out = (size_t)d[0] * d[1] * d[2];
+    size_t in = ss_model_cut_size(&m->config, SS_CUT_INPUT), out = ss_model_cut_size(&m->config, cut);
     check(ss_codec_open(&c, m, cut, &e), &e);
     check(ss_net_open(&net, m, NULL, SS_WEIGHTS_F32, SS_CUT_INPUT, cut, 1, &e), &e);
     float *x = ss_alloc(in, sizeof *x), *y = ss_alloc(2 * out, sizeof *y);
