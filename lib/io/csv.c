@@ -1,15 +1,12 @@
 #include "io/csv.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
+#include "io/text.h"
 
 #define MAX_TEXT    ((size_t)64 << 20)
 #define MAX_ROWS    ((size_t)1000000)
@@ -199,21 +196,16 @@ static int parse(ss_csv *c, size_t n, ss_err *e)
     return SS_OK;
 }
 
-static int start(ss_csv **c, const char *name, size_t n, ss_err *e)
+/* Takes text [n], which is released in any case; room for a NUL behind it. */
+static int parse_own(ss_csv **out, char *text, size_t n, const char *name, ss_err *e)
 {
-    if (n > MAX_TEXT)
-        return ss_err_set(e, SS_ELIMIT, "'%s' is longer than %zu bytes", name, MAX_TEXT);
-    *c = ss_zalloc(1, sizeof **c);
-    if (!*c || !((*c)->file = ss_strdup(name)) || !((*c)->text = ss_alloc(n + 1, 1))) {
-        ss_csv_free(*c);
-        *c = NULL;
-        return ss_err_set(e, SS_ENOMEM, "'%s': no memory for %zu bytes of text", name, n);
+    ss_csv *c = ss_zalloc(1, sizeof *c);
+    if (!c || !(c->file = ss_strdup(name))) {
+        ss_free(c);
+        ss_free(text);
+        return ss_err_set(e, SS_ENOMEM, "'%s': no memory for its table", name);
     }
-    return SS_OK;
-}
-
-static int finish(ss_csv **out, ss_csv *c, size_t n, ss_err *e)
-{
+    c->text = text;
     int rc = parse(c, n, e);
     if (rc)
         ss_csv_free(c);
@@ -224,55 +216,23 @@ static int finish(ss_csv **out, ss_csv *c, size_t n, ss_err *e)
 
 int ss_csv_parse(ss_csv **out, const char *text, size_t n, const char *name, ss_err *e)
 {
-    ss_csv *c;
     *out = NULL;
-    int rc = start(&c, name, n, e);
-    if (rc)
-        return rc;
-    memcpy(c->text, text, n);
-    return finish(out, c, n, e);
+    if (n > MAX_TEXT)
+        return ss_err_set(e, SS_ELIMIT, "'%s' is longer than %zu bytes", name, MAX_TEXT);
+    char *own = ss_alloc(n + 1, 1);
+    if (!own)
+        return ss_err_set(e, SS_ENOMEM, "'%s': no memory for %zu bytes of text", name, n);
+    memcpy(own, text, n);
+    return parse_own(out, own, n, name, e);
 }
 
 int ss_csv_open(ss_csv **out, const char *path, ss_err *e)
 {
-    ss_csv *c = NULL;
-    size_t n = 0, room = 64 << 10;
+    char *text;
+    size_t n;
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
-    if (fd < 0)
-        return ss_err_errno(e, "cannot open '%s'", path);
-    /* A file is as long as what can be read from it, whatever it says: it may be a pipe. */
-    struct stat st;
-    if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_size >= 0 && (uint64_t)st.st_size <= MAX_TEXT)
-        room = (size_t)st.st_size + 1;
-    rc = start(&c, path, room, e);
-    while (!rc) {
-        if (n == room) {
-            room = room > MAX_TEXT / 2 ? MAX_TEXT + 1 : 2 * room;
-            char *t = ss_realloc(c->text, room + 1, 1);
-            if (!t) {
-                rc = ss_err_set(e, SS_ENOMEM, "'%s': no memory for %zu bytes of text", path, room);
-                break;
-            }
-            c->text = t;
-        }
-        ssize_t got = read(fd, c->text + n, room - n);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            rc = ss_err_errno(e, "cannot read '%s'", path);
-        if (got <= 0)
-            break;
-        n += (size_t)got;
-        if (n > MAX_TEXT)
-            rc = ss_err_set(e, SS_ELIMIT, "'%s' is longer than %zu bytes", path, MAX_TEXT);
-    }
-    close(fd);
-    if (rc) {
-        ss_csv_free(c);
-        return rc;
-    }
-    return finish(out, c, n, e);
+    int rc = ss_text_read(&text, &n, path, MAX_TEXT, e);
+    return rc ? rc : parse_own(out, text, n, path, e);
 }
 
 void ss_csv_free(ss_csv *c)

@@ -3,10 +3,12 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "io/text.h"
 
 /* Bytes of the UTF-8 sequence at p, or 0: no overlong forms, no surrogates, nothing above U+10FFFF. */
 static size_t utf8_sequence(const uint8_t *p, size_t n)
@@ -278,6 +280,74 @@ char *ss_json_print(const cJSON *v)
     char *copy = text ? ss_strdup(text) : NULL;
     cJSON_free(text);
     return copy;
+}
+
+struct lines {
+    char *text;
+    size_t n, room;
+};
+
+static bool add(struct lines *l, const char *s)
+{
+    size_t n = strlen(s);
+    if (l->n + n + 1 > l->room) {
+        size_t room = 2 * (l->n + n + 1);
+        char *t = ss_realloc(l->text, room, 1);
+        if (!t)
+            return false;
+        l->text = t;
+        l->room = room;
+    }
+    memcpy(l->text + l->n, s, n + 1);
+    l->n += n;
+    return true;
+}
+
+static bool add_value(struct lines *l, const char *before, const cJSON *v)
+{
+    char *text = cJSON_PrintUnformatted(v);
+    bool ok = text && add(l, before) && add(l, text);
+    cJSON_free(text);
+    return ok;
+}
+
+static bool add_member(struct lines *l, const cJSON *v)
+{
+    cJSON key = {.type = cJSON_String, .valuestring = v->string};
+    if (!add_value(l, "  ", &key) || !add(l, ": "))
+        return false;
+    if (!cJSON_IsArray(v) || !cJSON_IsObject(v->child))
+        return add_value(l, "", v);
+    bool ok = add(l, "[");
+    for (const cJSON *c = v->child; c && ok; c = c->next)
+        ok = add_value(l, c == v->child ? "\n    " : ",\n    ", c);
+    return ok && add(l, "\n  ]");
+}
+
+char *ss_json_print_lines(const cJSON *v)
+{
+    struct lines l = {0};
+    bool ok = add(&l, "{\n");
+    for (const cJSON *c = v->child; c && ok; c = c->next)
+        ok = add_member(&l, c) && add(&l, c->next ? ",\n" : "\n");
+    if (ok && add(&l, "}\n"))
+        return l.text;
+    ss_free(l.text);
+    return NULL;
+}
+
+int ss_json_read(cJSON **tree, const char *path, const char *what, ss_err *e)
+{
+    char *text, name[256];
+    size_t n;
+    *tree = NULL;
+    int rc = ss_text_read(&text, &n, path, SS_JSON_MAX_SIZE, e);
+    if (rc)
+        return rc;
+    snprintf(name, sizeof name, "%s '%s'", what, path);
+    rc = ss_json_parse(tree, text, n, name, e);
+    ss_free(text);
+    return rc;
 }
 
 static const char *kind_of(const cJSON *v)

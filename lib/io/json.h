@@ -31,6 +31,13 @@ int ss_json_parse(struct cJSON **tree, const char *text, size_t n, const char *w
 /** The value as compact text, to be released with ss_free, or NULL when memory is refused. */
 char *ss_json_print(const struct cJSON *v);
 
+/** The same for people: each member of the object `v` on a line of its own, and each element of a member that
+ * is an array of objects; a line break at the end. */
+char *ss_json_print_lines(const struct cJSON *v);
+
+/** A file read and parsed: the errors of io/text.h too; `what` and the path lead the text. */
+int ss_json_read(struct cJSON **tree, const char *path, const char *what, ss_err *e);
+
 /** Members of object `o` by key. Errors: SS_EDAMAGED. A NULL `key` takes `o` itself as the value. */
 int ss_json_number(const struct cJSON *o, const char *key, double min, double max, double *out, ss_err *e);
 /** Whole numbers that a double holds exactly: within +-2^53. */
