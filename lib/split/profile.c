@@ -250,7 +250,7 @@ static int read_energy(ss_profile_energy *n, const cJSON *top, ss_err *e)
     int rc = object(top, "energy", &o, e);
     if (rc)
         return rc;
-    rc = ONLY(o, "source", "device", "idle_w", "cpu_w", "radio", "citation");
+    rc = ONLY(o, "source", "device", "idle_w", "cpu_w", "cores", "radio", "citation");
     if (!rc)
         rc = text_of(o, "source", sizeof source, source, e);
     if (!rc) {
@@ -267,6 +267,10 @@ static int read_energy(ss_profile_energy *n, const cJSON *top, ss_err *e)
         rc = number(o, "idle_w", 0, MAX_W, &n->idle_w, e);
     if (!rc)
         rc = number(o, "cpu_w", 0, MAX_W, &n->cpu_w, e);
+    int64_t cores = 1;
+    if (!rc && ss_json_int(o, "cores", 1, 1 << 16, &cores, e) < 0)
+        rc = SS_EDAMAGED;
+    n->cores = (int)cores;
     if (!rc)
         rc = read_radio(n, o, e);
     if (!rc)
@@ -369,6 +373,7 @@ ss_profile *ss_profile_new(size_t n)
     if (!p)
         return NULL;
     p->n = n;
+    p->energy.cores = 1;
     p->choice = ss_zalloc(n, sizeof *p->choice);
     if (!p->choice) {
         ss_free(p);
@@ -467,6 +472,7 @@ static void put_energy(struct out *w, cJSON *o, const ss_profile_energy *n)
     put_text(w, v, "device", n->device);
     put(w, v, "idle_w", n->idle_w);
     put(w, v, "cpu_w", n->cpu_w);
+    put(w, v, "cores", n->cores);
     cJSON *r = put_object(w, v, "radio");
     put_text(w, r, "name", n->radio);
     put(w, r, "base_w", n->radio_base_w);
@@ -542,6 +548,11 @@ int ss_profile_find(const ss_profile *p, int cut, const char *codec)
         if (p->choice[i].cut == cut && !strcmp(p->choice[i].codec, codec))
             return (int)i;
     return -1;
+}
+
+double ss_profile_compute_j(const ss_profile *p, double ms)
+{
+    return ms / 1e3 * p->energy.cpu_w * fmin((double)p->device.threads / p->energy.cores, 1);
 }
 
 double ss_profile_quality(const ss_profile *p, const ss_profile_choice *c)

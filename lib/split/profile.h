@@ -8,7 +8,7 @@
  *    "hop_ms":480,"windows":200,
  *    "device":{"name":..,"cpu":..,"threads":1},"server":the same or null,
  *    "energy":{"source":"model"|"rapl"|"battery","device":..,"idle_w":2.2857,"cpu_w":4.5344,
- *              "radio":{"name":"wifi","base_w":0.064,"w_per_mbit":0.004813,"tail_s":0,"tail_w":0},"citation":..},
+ *              "cores":4,"radio":{"name":"wifi","base_w":0.064,"w_per_mbit":0.004813,"tail_s":0,"tail_w":0},"citation":..},
  *    "quality":{"measure":"probe"|"cosine","full":0.83},
  *    "u":{"p5":..,"p25":..,"median":..,"p75":..,"p95":..},                                        (optional)
  *    "choices":[{"cut":"4","codec":"b16i8","device_ms":{"min":..,"median":..,"p95":..},
@@ -71,6 +71,7 @@ typedef struct ss_profile_energy {
     ss_profile_source source;
     char device[SS_PROFILE_NAME];
     double idle_w, cpu_w;
+    int cores; /* processors that load 1 keeps busy; 1 where the file does not say */
     char radio[SS_PROFILE_NAME];
     double radio_base_w, radio_w_per_mbit, radio_tail_s, radio_tail_w;
     char citation[SS_PROFILE_CITATION];
@@ -105,6 +106,9 @@ ss_profile *ss_profile_new(size_t n);
 /** The file as text, one line a choice, to be released with ss_free. What a reader would refuse is refused:
  * SS_EDAMAGED. SS_ENOMEM. */
 int ss_profile_print(const ss_profile *p, char **text, ss_err *e);
+
+/** Joules above idle that the device spends in computing for `ms` milliseconds with its threads. */
+double ss_profile_compute_j(const ss_profile *p, double ms);
 
 /** Index of a choice, or -1. */
 int ss_profile_find(const ss_profile *p, int cut, const char *codec);

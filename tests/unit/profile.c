@@ -114,6 +114,7 @@ START_TEST(refusals)
     refused(",\"probe\":0.81", "", SS_EDAMAGED, "there is no 'probe'");
     refused("\"p75\":0.6", "\"p75\":0.3", SS_EDAMAGED, "u: 'p75' is 0.3, less");
     refused("\"source\":\"model\"", "\"source\":\"guess\"", SS_EDAMAGED, "energy: source is 'guess'");
+    refused("\"idle_w\"", "\"cores\":0,\"idle_w\"", SS_EDAMAGED, "energy: 'cores' is 0");
     refused("\"measure\":\"probe\"", "\"measure\":\"ear\"", SS_EDAMAGED, "quality: measure is 'ear'");
     refused("\"threads\":1", "\"threads\":1.5", SS_EDAMAGED, "device: 'threads' is 1.5");
     refused("\"tail_s\":0", "\"tail_s\":-1", SS_EDAMAGED, "energy: 'tail_s'");
@@ -161,6 +162,11 @@ START_TEST(questions)
         p->u[i] = 0.5; /* all windows alike */
     ck_assert_double_eq_tol(ss_profile_rank(p, 0.25), 0.025, 1e-12);
     ck_assert_double_eq_tol(ss_profile_rank(p, 0.75), 0.975, 1e-12);
+    ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.45344, 1e-12);
+    p->energy.cores = 4;
+    ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.11336, 1e-12);
+    p->device.threads = 8;
+    ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.45344, 1e-12);
     p->u[0] = NAN;
     ck_assert(ss_profile_rank(p, 0.3) == 0.3);
     ss_profile_free(p);
