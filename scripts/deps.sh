@@ -1,7 +1,7 @@
 # shellcheck shell=sh disable=SC2034
 # Sourced by check and quickstart: installs what is missing, on Debian and what descends from it, and builds.
 
-BUILD_PACKAGES='gcc libc6-dev pkg-config meson ninja-build libsndfile1-dev libfftw3-dev libcjson-dev libzstd-dev libsoxr-dev libasound2-dev'
+BUILD_PACKAGES='gcc libc6-dev pkg-config meson ninja-build libsndfile1-dev libfftw3-dev libcjson-dev libzstd-dev libsoxr-dev libasound2-dev libopus-dev'
 TEST_PACKAGES='check gnuplot-nox mandoc strace openssh-server openssh-client bash python3-minimal'
 
 say() {

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "audio/sound_codec.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "io/atomic.h"
@@ -227,8 +228,13 @@ int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e)
             return ss_err_set(e, SS_EUNFIT, "u8 values without a scale above 0");
         ss_f32_from_u8(n, step, rec->data, to);
         return SS_OK;
+    case SS_DTYPE_PACKED:
+        if (ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0) == SS_LOGMEL_U8 && rec->rank == 2)
+            return ss_logmel_unpack(rec->data, rec->size, rec->dim[0], rec->dim[1], to, e);
+        return ss_err_set(e, SS_EUNFIT, "packed by codec %" PRIu64 ", which is not known here",
+                          ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0));
     default:
-        return ss_err_set(e, SS_EUNFIT, "found dtype %s, expected f32, f16, i8 or u8",
+        return ss_err_set(e, SS_EUNFIT, "found dtype %s, expected f32, f16, i8, u8 or packed",
                           ss_dtype_name(rec->dtype) ? ss_dtype_name(rec->dtype) : "unknown");
     }
 }
@@ -287,7 +293,8 @@ void runner_codecs_close(runner_codecs *c)
 int runner_decode(runner_codecs *c, const ss_model *m, const ss_record *rec, int cut, size_t n, float *to,
                   ss_err *e)
 {
-    if (rec->dtype != SS_DTYPE_PACKED)
+    /* Features that are packed need no model. */
+    if (rec->dtype != SS_DTYPE_PACKED || ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0) == SS_LOGMEL_U8)
         return runner_unpack(rec, n, to, e);
     if (!ss_attr_has(&rec->attrs, SS_ATTR_CODEC))
         return ss_err_set(e, SS_EUNFIT, "a packed payload, not stamped with its codec");
@@ -330,6 +337,8 @@ int runner_wish(runner_codecs *c, const ss_model *m, const ss_record *rec, int c
     char name[32];
     ss_err e;
     int channels, bits;
+    if (rec->dtype == SS_DTYPE_PACKED) /* says how it is packed itself */
+        return 0;
     if (!number || number == SS_CODEC_U8) /* u8 is what int8 arithmetic gives by itself */
         return 0;
     if (number < SS_CODEC_U8) {

@@ -27,7 +27,8 @@ int runner_run(const runner_settings *s, const char *input, ss_err *e);
 
 /* SS_EUNFIT: the record's shape is not that of the cut. */
 int runner_check_shape(const ss_model_config *c, const ss_record *rec, int cut, ss_err *e);
-/* to [n] f32, from a payload f32, f16, or i8 or u8 with its scale. */
+/* to [n] f32, from a payload f32, f16, i8 or u8 with its scale, or features packed as logmel-u8. n values are
+ * what its dims say. */
 int runner_unpack(const ss_record *rec, size_t n, float *to, ss_err *e);
 /* Shape, dtype, scale and payload of `rec` for values x at a cut; payload has room for them in that dtype,
  * and is borrowed, or x is when the dtype is f32. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "audio/sound_codec.h"
 #include "audio/source.h"
 #include "audio/synth.h"
 #include "base/clock.h"
@@ -19,7 +20,7 @@
 #define RATE      SS_SOURCE_RATE
 #define MAX_BLOCK 160000
 
-static const char *manifest_path, *where, *track_path, *raw_text, *dtype = "f32";
+static const char *manifest_path, *where, *track_path, *raw_text, *dtype = "f32", *codec_text;
 static int channel, device = 1, loops = 1, block = 1280;
 static uint64_t epoch;
 static double start_s, duration_s;
@@ -41,6 +42,8 @@ static const tool_option options[] = {
     {"shuffle", 0, OPT_FLAG, &shuffle, 0, 0, NULL, "clips in an order drawn from --seed, a new one each time",
      NULL},
     {"dtype", 0, OPT_CHOICE, &dtype, 0, 0, "f32|i16", "type of the samples", NULL},
+    {"codec", 0, OPT_STRING, &codec_text, 0, 0, "NAME",
+     "pack the samples: flac, opus or opus:RATE (bit/s, 24k)", NULL},
     {"block", 0, OPT_INT, &block, 16, MAX_BLOCK, "N", "samples of a record at most", NULL},
     {"device", 0, OPT_INT, &device, 0, 2147483647, "N", "number of this device", NULL},
     {"epoch", 0, OPT_U64, &epoch, 0, 0, "NS", "identity and time of the start, 0 = the real time", NULL},
@@ -77,6 +80,8 @@ static struct capture {
     ss_record rec;
     float *x; /* [block + 1] */
     int16_t *narrow;
+    ss_sound_encoder *encoder; /* of --codec, or NULL */
+    int codec, rate;
     uint64_t sent;    /* samples in all */
     uint64_t to_skip; /* of this pass, before the first that is heard */
     uint64_t left;    /* of this pass, UINT64_MAX = no limit */
@@ -121,7 +126,16 @@ static int put_block(size_t n, const place *p, int64_t begun, ss_err *e)
     c.rec.flags = p->clip_end ? SS_FLAG_CLIP_END : 0;
     c.rec.rank = 1;
     c.rec.dim[0] = (uint32_t)n;
-    if (c.narrow) {
+    if (c.encoder) {
+        c.rec.time_ns -= (int64_t)(ss_sound_encoder_delay(c.encoder) * 1e9 / RATE);
+        /* A device that was stopped or lost samples gives part of a frame: what comes then begins anew. */
+        bool last = p->clip_end || n % (size_t)ss_sound_encoder_frame(c.encoder);
+        int rc = ss_sound_encode(c.encoder, c.x, n, last, &c.rec.data, &c.rec.size, c.rec.dim, e);
+        if (rc)
+            return rc;
+        c.rec.dtype = SS_DTYPE_PACKED;
+        ss_attr_set_uint(&c.rec.attrs, SS_ATTR_CODEC, (uint64_t)c.codec);
+    } else if (c.narrow) {
         for (size_t i = 0; i < n; i++) {
             float v = c.x[i] * 32768;
             c.narrow[i] = (int16_t)(v >= 32767 ? 32767 : v <= -32768 ? -32768 : lrintf(v));
@@ -156,6 +170,8 @@ static int put_gap(uint64_t samples, const place *p, ss_gap_reason why, ss_err *
 {
     uint64_t records = (samples + block - 1) / block, most = UINT32_MAX;
     records = records < 1 ? 1 : records > most ? most : records;
+    if (c.encoder)
+        ss_sound_encoder_reset(c.encoder);
     set_place(p);
     c.rec.type = SS_TYPE_GAP;
     c.rec.flags = 0;
@@ -189,7 +205,8 @@ static uint64_t seconds(double s)
     return (uint64_t)floor(s * RATE + 0.5);
 }
 
-/* Samples that the block to come may have at `at`, and what it belongs to. */
+/* Samples that the block to come may have at `at`, and what it belongs to. Of a codec it is a whole number of
+ * frames, and where a label ends within one it belongs to that frame's first sample. */
 static size_t allowed(uint64_t at, place *p)
 {
     uint64_t want = (uint64_t)block;
@@ -198,6 +215,10 @@ static size_t allowed(uint64_t at, place *p)
         p->label = s.label;
         p->fold = s.fold;
         want = want < s.end - at ? want : s.end - at;
+    }
+    if (c.encoder) {
+        uint64_t frame = (uint64_t)ss_sound_encoder_frame(c.encoder);
+        want = (want + frame - 1) / frame * frame;
     }
     return (size_t)(want < c.left ? want : c.left);
 }
@@ -472,6 +493,18 @@ static void print_device(const char *name, const char *description, void *arg)
     printf("alsa:%s\t%s\n", name, description);
 }
 
+static int check_codec(ss_err *e)
+{
+    if (strcmp(dtype, "f32"))
+        tool_usage("--codec and --dtype exclude each other");
+    int rc = ss_sound_codec_parse(codec_text, &c.codec, &c.rate, e);
+    if (rc == SS_EINVAL)
+        tool_usage("--codec: %s", e->text);
+    if (c.codec == SS_SOUND_OPUS && block % SS_SOUND_FRAME)
+        tool_usage("--block=%d is no whole number of frames of %d samples", block, SS_SOUND_FRAME);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     ss_err e = {0};
@@ -479,9 +512,13 @@ int main(int argc, char **argv)
     int first = tool_start(&program, argc, argv);
     if (list_devices)
         return tool_finish(ss_alsa_devices(print_device, NULL, &e), &e);
-    int rc = find_sound(argc - first, argv + first, &e);
+    int rc = codec_text ? check_codec(&e) : SS_OK;
+    if (!rc)
+        rc = find_sound(argc - first, argv + first, &e);
     if (!rc)
         rc = make_header(&h, &e);
+    if (!rc && codec_text)
+        rc = ss_sound_encoder_open(&c.encoder, c.codec, c.rate, &e);
     c.x = ss_alloc(block + 1, sizeof *c.x);
     c.narrow = strcmp(dtype, "i16") ? NULL : ss_alloc(block, sizeof *c.narrow);
     if (!rc && (!c.x || (!c.narrow && !strcmp(dtype, "i16"))))
@@ -508,6 +545,7 @@ int main(int argc, char **argv)
     if (c.bad > 1)
         tool_error("%d sounds could not be read or hold less than they declare", c.bad);
     ss_source_close(c.device);
+    ss_sound_encoder_close(&c.encoder);
     ss_header_clear(&h);
     ss_manifest_free(c.manifest);
     ss_track_free(c.track);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "audio/logmel.h"
+#include "audio/sound_codec.h"
 #include "audio/source.h"
 #include "audio/spans.h"
 #include "base/clock.h"
@@ -16,7 +17,7 @@
 #define FULL_BELOW   0.67 /* between both it stays as it is */
 #define STALE_NS     ((int64_t)30 * 1000000000)
 
-static const char *partial = "drop", *resolution = "full", *state_path;
+static const char *partial = "drop", *resolution = "full", *state_path, *codec = "none";
 static int mels = 64, fft = 512;
 static double window_ms = 25, hop_ms = 10;
 static bool keep_dc;
@@ -30,6 +31,8 @@ static const tool_option options[] = {
     {"keep-dc", 0, OPT_FLAG, &keep_dc, 0, 0, NULL, "do not take off the constant part of a frame", NULL},
     {"resolution", 0, OPT_CHOICE, &resolution, 0, 0, "full|mels32|hop20|auto",
      "reduced: half the filters or frames", NULL},
+    {"codec", 0, OPT_CHOICE, &codec, 0, 0, "none|logmel-u8",
+     "of the windows written; logmel-u8: eight bits, packed", NULL},
     {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR", "state directory, for --resolution=auto", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
 
@@ -45,7 +48,9 @@ static struct featurize {
     ss_writer *w;
     float *samples; /* of an i16 block */
     size_t room;
+    ss_sound_decoder *decoder;       /* once a block is packed */
     float *window;                   /* [mels][frames] */
+    void *packed;                    /* of --codec=logmel-u8, or NULL */
     bool in_clip;                    /* the next block may follow on the one before */
     ss_record last;                  /* the block before: who, which clip, where */
     uint64_t next_seq;               /* of a block */
@@ -111,7 +116,9 @@ static int configure(ss_err *e)
     if (!rc)
         adapt();
     f.window = ss_alloc((size_t)mels * f.config.frames, sizeof *f.window);
-    if (!rc && !f.window)
+    if (!strcmp(codec, "logmel-u8"))
+        f.packed = ss_alloc(ss_logmel_pack_room((size_t)mels * f.config.frames), 1);
+    if (!rc && (!f.window || (!f.packed && strcmp(codec, "none"))))
         rc = ss_err_set(e, SS_ENOMEM, "no memory for a window");
     return rc;
 }
@@ -135,6 +142,7 @@ static int put_window(const ss_attrs *a, int64_t *begun, ss_err *e)
                      .size = (size_t)mels * f.config.frames * sizeof *f.window,
                      .data = f.window};
     rec.flags = (uint8_t)((about.padding ? SS_FLAG_PADDED : 0) | (about.resolution ? SS_FLAG_REDUCED : 0));
+    ss_attr_clear(&rec.attrs, SS_ATTR_CODEC); /* that of the blocks */
     ss_attr_clear(&rec.attrs, SS_ATTR_LABEL);
     ss_attr_clear(&rec.attrs, SS_ATTR_FOLD);
     if (span.label >= 0)
@@ -145,8 +153,18 @@ static int put_window(const ss_attrs *a, int64_t *begun, ss_err *e)
         ss_attr_set_uint(&rec.attrs, SS_ATTR_RESOLUTION, about.resolution);
     if (ss_attr_has(a, SS_ATTR_T_CAPTURE))
         ss_attr_set_uint(&rec.attrs, SS_ATTR_T_CAPTURE, f.captured_us);
+    int rc = SS_OK;
+    if (f.packed) {
+        ssize_t size = ss_logmel_pack(f.window, rec.dim[0], rec.dim[1], f.packed, e);
+        rc = size < 0 ? (int)size : SS_OK;
+        rec.dtype = SS_DTYPE_PACKED;
+        rec.size = (size_t)size;
+        rec.data = f.packed;
+        ss_attr_set_uint(&rec.attrs, SS_ATTR_CODEC, SS_LOGMEL_U8);
+    }
     ss_stage_end(&rec.attrs, SS_ATTR_T_FEATURIZE, *begun - (int64_t)f.worked_ns);
-    int rc = ss_writer_put(f.w, &rec, e);
+    if (!rc)
+        rc = ss_writer_put(f.w, &rec, e);
     f.captured_us = f.worked_ns = 0;
     *begun = ss_clock_mono_ns();
     ss_spans_forget(&f.spans, about.start + (uint64_t)f.config.step * f.config.hop);
@@ -191,12 +209,20 @@ static bool follows(const ss_record *rec)
                (int64_t)ss_attr_uint(&l->attrs, SS_ATTR_CLIP, (uint64_t)none);
 }
 
-static int floats_of(const ss_record *rec, const float **x, ss_err *e)
+/* `following`: it is the block behind the one before. */
+static int floats_of(const ss_record *rec, bool following, const float **x, ss_err *e)
 {
+    if (rec->rank == 1 && rec->dtype == SS_DTYPE_PACKED) {
+        int rc = f.decoder ? SS_OK : ss_sound_decoder_open(&f.decoder, e);
+        if (!rc)
+            rc = ss_sound_decode(f.decoder, ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0), rec->data, rec->size,
+                                 rec->dim[0], following, x, e);
+        return rc ? ss_err_prefix(e, "record %" PRIu64, ss_reader_count(f.r) - 1) : SS_OK;
+    }
     if (rec->rank != 1 || (rec->dtype != SS_DTYPE_F32 && rec->dtype != SS_DTYPE_I16))
-        return ss_err_set(e, SS_EUNFIT, "record %" PRIu64 " is %s of rank %u, expected f32 or i16 of rank 1",
-                          ss_reader_count(f.r), ss_dtype_name(rec->dtype) ? ss_dtype_name(rec->dtype) : "?",
-                          rec->rank);
+        return ss_err_set(
+            e, SS_EUNFIT, "record %" PRIu64 " is %s of rank %u, expected f32, i16 or packed of rank 1",
+            ss_reader_count(f.r), ss_dtype_name(rec->dtype) ? ss_dtype_name(rec->dtype) : "?", rec->rank);
     *x = rec->data;
     if (rec->dtype == SS_DTYPE_F32)
         return SS_OK;
@@ -217,7 +243,8 @@ static int floats_of(const ss_record *rec, const float **x, ss_err *e)
 
 static int take_block(const ss_record *rec, ss_err *e)
 {
-    int rc = follows(rec) ? SS_OK : end_clip(e);
+    bool following = follows(rec);
+    int rc = following ? SS_OK : end_clip(e);
     if (rc)
         return rc;
     if (rec->device != f.last.device || rec->epoch != f.last.epoch)
@@ -229,7 +256,7 @@ static int take_block(const ss_record *rec, ss_err *e)
     f.last.attrs = a;
     f.next_seq = rec->seq + 1;
     const float *x = NULL;
-    rc = floats_of(rec, &x, e);
+    rc = floats_of(rec, following, &x, e);
     size_t n = rec->dim[0], at = 0, taken;
     if (!rc)
         rc = ss_spans_add(&f.spans, n, rec->time_ns, (int64_t)ss_attr_uint(&a, SS_ATTR_LABEL, (uint64_t)none),
@@ -331,6 +358,8 @@ int main(int argc, char **argv)
     ss_spans_clear(&f.spans);
     ss_logmel_free(f.front);
     ss_state_close(&f.state);
+    ss_sound_decoder_close(&f.decoder);
+    ss_free(f.packed);
     ss_free(f.window);
     ss_free(f.samples);
     return tool_finish(rc, &e);
