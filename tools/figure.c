@@ -211,9 +211,10 @@ static int draw(figure *f, ss_err *e)
     if (!rc)
         rc = put(made, n, e);
     ss_free(made);
-    for (FILE **p = (FILE *[]){in, out, words, NULL}, **q = p; q < p + 3; q++)
-        if (*q)
-            fclose(*q);
+    FILE *const files[] = {in, out, words};
+    for (int i = 0; i < 3; i++)
+        if (files[i])
+            fclose(files[i]);
     return rc;
 }
 

@@ -269,8 +269,10 @@ static void draw_map(figure *f, const plot_input *in, const cloud *c, const doub
         100 * share[0], 100 * share[1], n ? 0.7 : 0.96);
     fputs(n ? "set key at screen 0.72,graph 1 left top vertical reverse Left\n" : "unset key\n", f->script);
     fputs("plot ", f->script);
+    f->height = n ? 56 : 74;
     if (rest)
-        fputs("$p0 with points pointtype 7 pointsize 0.35 linecolor '#bbbbbb' title 'no label'", f->script);
+        fprintf(f->script, "$p0 with points pointtype 7 pointsize 0.35 linecolor '%s' title 'no label'",
+                n ? "#bbbbbb" : "#0072b2");
     for (int i = 0; i < n; i++) {
         fprintf(f->script, "%s$p%d with points linetype %d pointtype %d pointsize 0.6 title ",
                 i || rest ? ", " : "", i + 1, 1 + i % FIGURE_COLOURS,
@@ -302,7 +304,6 @@ int plot_map(figure *f, plot_input *in, ss_err *e)
             ss_err_set(e, rc, "no memory for the components of %zu points", c.n);
     }
     if (rc == 0) {
-        f->height = 56;
         draw_map(f, in, &c, at, share);
     }
     ss_free(at);

@@ -264,9 +264,56 @@ static double lost(const ss_profile *p, const ss_profile_choice *c)
     return p->quality_is_probe ? ss_profile_quality(p, c) : fmax(1 - c->cosine_mean, 1e-7);
 }
 
+static void draw_rate(figure *f, ss_profile *p)
+{
+    static const int shape[] = {7, 9, 13, 11, 6, 5, 4, 8}, colour[] = {1, 2, 3, 4, 5, 6, 8};
+    qsort(p->choice, p->n, sizeof *p->choice, by_bytes);
+    f->height = 65;
+    int series = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const ss_profile_choice *c = &p->choice[i];
+        if (!i || c->cut != c[-1].cut)
+            fprintf(f->script, "$p%d << EOD\n", series++);
+        fprintf(f->script, "%.6g %.6g \"%s\"", c->bytes.mean * 8 / p->hop_ms, lost(p, c), c->codec);
+        fputs(i + 1 == p->n || c[1].cut != c->cut ? "\nEOD\n" : "\n", f->script);
+    }
+    fprintf(
+        f->script,
+        "set datafile separator whitespace\nset logscale x\nset format x '%%g'\n"
+        "set xlabel 'kbit in a second of sound'\nset ylabel '%s'\n%s"
+        "set offsets graph 0.06, graph 0.06, graph 0.06, graph 0.06\n"
+        "set lmargin at screen 0.21\nset rmargin at screen 0.96\nset bmargin at screen 0.32\n"
+        "set key at screen 0.05,0.17 left top horizontal reverse Left maxcols 4 samplen 1 width -2\nplot ",
+        p->quality_is_probe ? "probe accuracy" : "1 - cosine to the uncut embedding",
+        p->quality_is_probe ? "" : "set logscale y\nset format y '%.0te%T'\n");
+    series = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const ss_profile_choice *c = &p->choice[i];
+        if (i && c->cut == c[-1].cut)
+            continue;
+        /* Codecs of one cut are a line; what is sent in place of a cut has nothing to do with each other. */
+        bool plain = c->cut == SS_CUT_INPUT;
+        fprintf(f->script,
+                "%s$p%d using 1:2 with %s linetype %d pointtype %d linewidth 0.6 pointsize 0.6 title ",
+                series ? ", " : "", series, plain ? "points" : "linespoints",
+                plain ? 7 : colour[(c->cut - 1) % (int)(sizeof colour / sizeof *colour)],
+                plain ? 5 : shape[c->cut % (int)(sizeof shape / sizeof *shape)]);
+        char name[24];
+        snprintf(name, sizeof name, "%s%s",
+                 c->cut == SS_CUT_INPUT || c->cut == SS_CUT_EMBEDDING ? "" : "cut ", ss_cut_name(c->cut));
+        figure_text(f, name);
+        if (plain)
+            fprintf(
+                f->script,
+                ", $p%d using 1:2:3 with labels left offset 0.5,0.4 font ',5' textcolor '#404040' notitle",
+                series);
+        series++;
+    }
+    putc('\n', f->script);
+}
+
 int plot_rate(figure *f, plot_input *in, ss_err *e)
 {
-    static const int shape[] = {7, 5, 9, 13, 11, 6, 4, 8};
     ss_profile *p = NULL;
     size_t room = 0;
     char *text = NULL;
@@ -281,50 +328,8 @@ int plot_rate(figure *f, plot_input *in, ss_err *e)
     free(text);
     if (rc == SS_OK && !p->n)
         rc = ss_err_set(e, SS_EUNFIT, "the profile has no choices");
-    if (rc < 0) {
-        ss_profile_free(p);
-        return rc;
-    }
-    qsort(p->choice, p->n, sizeof *p->choice, by_bytes);
-    f->height = 65;
-    int series = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const ss_profile_choice *c = &p->choice[i];
-        if (!i || c->cut != c[-1].cut)
-            fprintf(f->script, "$p%d << EOD\n", series++);
-        fprintf(f->script, "%.6g %.6g \"%s\"", c->bytes.mean * 8 / p->hop_ms, lost(p, c), c->codec);
-        fputs(i + 1 == p->n || c[1].cut != c->cut ? "\nEOD\n" : "\n", f->script);
-    }
-    fprintf(f->script,
-            "set datafile separator whitespace\nset logscale x\nset format x '%%g'\nset xlabel 'kbit in a "
-            "second of sound'\n"
-            "set ylabel '%s'\n%sset offsets graph 0.06, graph 0.06, graph 0.06, graph 0.06\n"
-            "set key outside bottom center horizontal reverse Left maxcols 5 width -1\nplot ",
-            p->quality_is_probe ? "probe accuracy" : "1 - cosine to the uncut embedding",
-            p->quality_is_probe ? "" : "set logscale y\nset format y '%.0te%T'\n");
-    series = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const ss_profile_choice *c = &p->choice[i];
-        if (i && c->cut == c[-1].cut)
-            continue;
-        fprintf(
-            f->script,
-            "%s$p%d using 1:2 with linespoints linetype %d pointtype %d linewidth 0.6 pointsize 0.6 title ",
-            series ? ", " : "", series, 1 + series % FIGURE_COLOURS,
-            shape[(series + series / FIGURE_COLOURS) % FIGURE_COLOURS]);
-        char name[24];
-        snprintf(name, sizeof name, "%s%s",
-                 c->cut == SS_CUT_INPUT || c->cut == SS_CUT_EMBEDDING ? "" : "cut ", ss_cut_name(c->cut));
-        figure_text(f, name);
-        /* What a codec is called stands beside its point where it is not one of the cut's own. */
-        if (c->cut == SS_CUT_INPUT)
-            fprintf(
-                f->script,
-                ", $p%d using 1:2:3 with labels left offset 0.5,0.4 font ',5' textcolor '#404040' notitle",
-                series);
-        series++;
-    }
-    putc('\n', f->script);
+    if (rc == SS_OK)
+        draw_rate(f, p);
     ss_profile_free(p);
-    return SS_OK;
+    return rc;
 }

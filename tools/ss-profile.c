@@ -1,0 +1,874 @@
+/* ss-profile: what each choice of a cut and a codec costs on this device, and keeps. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "audio/logmel.h"
+#include "audio/sound_codec.h"
+#include "audio/source.h"
+#include "audio/synth.h"
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "io/atomic.h"
+#include "io/json.h"
+#include "io/sound.h"
+#include "kernels/int8.h"
+#include "memory/mixture.h"
+#include "nn/codec.h"
+#include "nn/net.h"
+#include "nn/net_i8.h"
+#include "nn/quant.h"
+#include "runner.h"
+#include "split/energy.h"
+#include "split/tally.h"
+#include "sys/meter.h"
+
+enum { CUTS = SS_CUT_EMBEDDING + 1, MAX_CODECS = 64, MAX_CHOICES = SS_PROFILE_MAX_CHOICES };
+#define IDLE_S 2   /* heard to for the idle power, where it can be measured */
+#define MICROS 100 /* of stages before, as records have them: one or two bytes */
+
+static const char *model_path, *compare, *server_path, *energy_name = "auto", *radio = "wifi", *arith = "f32",
+                                                       *device_name, *system_root;
+static int windows = 200;
+static ss_paths sounds;
+static uint64_t synth_seed = 1;
+
+static int add_sound(const char *text, ss_err *e)
+{
+    char *end;
+    if (strncmp(text, "synth:", 6))
+        return ss_paths_expand(&sounds, text, e);
+    synth_seed = strtoull(text + 6, &end, 10);
+    return text[6] >= '0' && text[6] <= '9' && !*end
+               ? SS_OK
+               : ss_err_set(e, SS_EINVAL, "%s: expected a seed, as in synth:1", text);
+}
+
+static const tool_option options[] = {
+    {"data", 0, OPT_CALL, NULL, 0, 0, "SOUND", "file, folder or @LIST, and operands behind it; else synth:1",
+     add_sound},
+    {"windows", 'n', OPT_INT, &windows, 1, 1 << 20, "N", "to measure, if there are as many", NULL},
+    {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|f16|int8", "arithmetic of both halves", NULL},
+    {"compare", 0, OPT_STRING, &compare, 0, 0, "NAME,...",
+     "beside the cuts: opus, opus:RATE, flac, pcm, logmel", NULL},
+    {"server", 0, OPT_STRING, &server_path, 0, 0, "PROFILE", "the other half's times, measured there", NULL},
+    {"energy", 0, OPT_STRING, &energy_name, 0, 0, "NAME", "auto, measured, a device, or a profile's file",
+     NULL},
+    {"radio", 0, OPT_CHOICE, &radio, 0, 0, "wifi|lte", "of which the constants are taken", NULL},
+    {"name", 0, OPT_STRING, &device_name, 0, 0, "NAME", "of this device, else its host name", NULL},
+    {"system", 0, OPT_STRING, &system_root, 0, 0, "DIR", "stands before /sys and /proc, for tests", NULL},
+    {"force", 'f', OPT_FLAG, &tool_set.force, 0, 0, NULL, "replace a file that exists", NULL},
+    {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
+
+static const tool_program program = {
+    "ss-profile", "MODEL [SOUND...]",
+    "Measure time, bytes and fidelity of every cut and codec on this device.",
+    TAKES_OUTPUT | TAKES_THREADS | TAKES_PROGRESS, options};
+
+/* A cut and a codec. Those of sound have a pipeline of their own. */
+typedef struct choice {
+    int cut;
+    char codec[SS_PROFILE_CODEC];
+    int dtype;  /* SS_DTYPE_..., PACKED for logmel-u8 and learned codecs, 0 for sound */
+    int number; /* of a learned codec, or 0 */
+    ss_tally tally;
+    /* of sound */
+    int sound, rate; /* SS_SOUND_..., 0 for pcm */
+    ss_sound_encoder *encoder;
+    ss_sound_decoder *decoder;
+    ss_logmel *front;
+    size_t window; /* that it makes next, of the clip */
+    bool follows;
+} choice;
+
+static struct profile {
+    ss_model *m;
+    ss_mixture *mixture;
+    ss_pool *pool;
+    ss_net *exact, *net; /* f32; with --arith=f16, or the same */
+    ss_net_i8 *head[CUTS], *tail[CUTS];
+    runner_codecs codecs;
+    bool int8;
+    ss_logmel_config front_config;
+    ss_logmel *front;
+    size_t hop, values, dim; /* samples; of a window; of an embedding */
+    choice choice[MAX_CHOICES];
+    int n;
+    ss_writer *wire;
+    float *scaled;                      /* numbers of int8 at a cut as values, for a learned codec */
+    float *x, *at, *back, *z, *sound_x; /* a window, values at a cut, those that came over, an embedding */
+    void *payload;
+    float *exact_z; /* of the windows of this clip [room][dim] */
+    size_t clip_windows, room;
+    double *u; /* [windows] of those measured */
+    size_t measured;
+    bool warm;
+    uint64_t seq;
+    ss_meter *meter;
+    double joules;
+    ss_profile_energy energy;
+} p;
+
+/* ---- choices ---- */
+
+/* The codecs that a cut has here, by name; how many. */
+static int list_codecs(int cut, const char *name[MAX_CODECS])
+{
+    static char learned[2 * SS_CODEC_LEVELS][32];
+    int n = 0, number[2 * SS_CODEC_LEVELS];
+    if (p.int8 && cut > SS_CUT_INPUT && cut < SS_CUT_EMBEDDING) {
+        name[n++] = "u8"; /* what the network holds */
+    } else {
+        name[n++] = "f32";
+        name[n++] = "f16";
+        name[n++] = "i8";
+    }
+    for (int i = 0, all = ss_codec_list(p.m, cut, number); i < all; i++)
+        name[n++] = ss_codec_name((uint64_t)number[i], learned[i]);
+    return n;
+}
+
+static choice *add_choice(int cut, const char *codec, ss_err *e)
+{
+    if (p.n == MAX_CHOICES) {
+        ss_err_set(e, SS_ELIMIT, "more than %d choices", MAX_CHOICES);
+        return NULL;
+    }
+    choice *c = &p.choice[p.n++];
+    c->cut = cut;
+    snprintf(c->codec, sizeof c->codec, "%s", codec);
+    c->dtype = ss_dtype_parse(codec);
+    int number = ss_codec_parse(codec), channels, bits;
+    if (number > 0 && ss_codec_bottleneck((uint64_t)number, &channels, &bits)) {
+        c->number = number;
+        c->dtype = SS_DTYPE_PACKED;
+    }
+    return c;
+}
+
+static int add_sound_choice(const char *text, ss_err *e)
+{
+    char codec[SS_PROFILE_CODEC];
+    int rc = SS_OK;
+    snprintf(codec, sizeof codec, "%s", text);
+    if (!strcmp(text, "logmel") || !strcmp(text, "logmel-u8")) {
+        choice *c = add_choice(SS_CUT_INPUT, "logmel-u8", e);
+        if (c)
+            c->dtype = SS_DTYPE_PACKED;
+        return c ? SS_OK : SS_ELIMIT;
+    }
+    for (char *at = codec; (at = strchr(at, ':'));)
+        *at = '-'; /* opus:16k is called opus-16k */
+    choice *c = add_choice(SS_CUT_INPUT, codec, e);
+    if (!c)
+        return SS_ELIMIT;
+    c->dtype = 0;
+    if (strcmp(text, "pcm") && (rc = ss_sound_codec_parse(text, &c->sound, &c->rate, e)) == SS_EINVAL)
+        return ss_err_set(e, SS_EINVAL,
+                          "--compare: found '%s', expected opus, opus:RATE, flac, pcm or logmel", text);
+    if (!rc && c->sound)
+        rc = ss_sound_encoder_open(&c->encoder, c->sound, c->rate, e);
+    if (!rc)
+        rc = ss_sound_decoder_open(&c->decoder, e);
+    return rc ? rc : ss_logmel_create(&c->front, &p.front_config, e);
+}
+
+static int make_choices(ss_err *e)
+{
+    const char *name[MAX_CODECS];
+    char *list = compare ? ss_strdup(compare) : NULL;
+    int rc = SS_OK;
+    if (compare && !list)
+        return ss_err_set(e, SS_ENOMEM, "no memory");
+    for (int cut = 0; cut < CUTS && !rc; cut++) {
+        for (int i = 0, n = list_codecs(cut, name); i < n && !rc; i++)
+            rc = add_choice(cut, name[i], e) ? SS_OK : SS_ELIMIT;
+        for (char *at = cut == SS_CUT_INPUT ? list : NULL, *one; !rc && at && (one = strsep(&at, ","));)
+            rc = add_sound_choice(one, e);
+    }
+    ss_free(list);
+    for (int i = 0; i < p.n; i++)
+        for (int k = 0; k < i && !rc; k++)
+            if (p.choice[i].cut == p.choice[k].cut && !strcmp(p.choice[i].codec, p.choice[k].codec))
+                rc = ss_err_set(e, SS_EINVAL, "--compare: %s comes twice", p.choice[i].codec);
+    return rc;
+}
+
+/* ---- the two halves ---- */
+
+static double since_ms(int64_t begun)
+{
+    return (double)(ss_clock_mono_ns() - begun) * 1e-6;
+}
+
+/* Values of a window at a cut, to p.at: numbers of the network in int8 between its blocks, else f32. */
+static int run_head(int cut)
+{
+    if (cut == SS_CUT_INPUT) {
+        memcpy(p.at, p.x, p.values * sizeof *p.at);
+        return SS_OK;
+    }
+    if (!p.int8)
+        return ss_net_run_between(p.net, SS_CUT_INPUT, cut, 1, p.x, p.at);
+    return ss_net_i8_run(p.head[cut], 1, SS_DTYPE_F32, p.x,
+                         cut < SS_CUT_EMBEDDING ? SS_DTYPE_U8 : SS_DTYPE_F32, p.at);
+}
+
+/* And on, from p.back to the embedding. */
+static int run_tail(int cut, bool numbers)
+{
+    if (cut == SS_CUT_EMBEDDING) {
+        memcpy(p.z, p.back, p.dim * sizeof *p.z);
+        return SS_OK;
+    }
+    if (!p.int8)
+        return ss_net_run_between(p.net, cut, SS_CUT_EMBEDDING, 1, p.back, p.z);
+    return ss_net_i8_run(p.tail[cut], 1, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, p.back, SS_DTYPE_F32, p.z);
+}
+
+/* A record as the last program on the device writes it, of live sound. */
+static ss_record blank(int cut, int64_t begun)
+{
+    ss_record rec = {
+        .type = SS_TYPE_DATA, .device = 1, .epoch = 1, .seq = p.seq++, .time_ns = ss_clock_real_ns()};
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)cut);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_GENERATION, p.m->generation);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_T_CAPTURE, MICROS);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_W_FEATURIZE, MICROS);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_T_FEATURIZE, MICROS);
+    ss_attr_set_uint(&rec.attrs, SS_ATTR_W_ENCODE, MICROS);
+    ss_stage_end(&rec.attrs, SS_ATTR_T_ENCODE, begun);
+    return rec;
+}
+
+/* What it takes on the wire, or negative. */
+static int64_t send_record(const ss_record *rec, ss_err *e)
+{
+    size_t pending;
+    uint64_t before = ss_writer_offset(p.wire);
+    int rc = ss_writer_put(p.wire, rec, e);
+    ss_writer_pending(p.wire, &pending);
+    ss_writer_drained(p.wire, pending);
+    return rc < 0 ? rc : (int64_t)(ss_writer_offset(p.wire) - before);
+}
+
+static int pack(const choice *c, ss_record *rec, ss_err *e)
+{
+    if (c->number) {
+        bool numbers = p.int8 && c->cut < SS_CUT_EMBEDDING;
+        if (numbers)
+            ss_f32_from_u8(ss_model_cut_size(&p.m->config, c->cut), ss_net_i8_scale(p.m, c->cut),
+                           (const uint8_t *)p.at, p.scaled);
+        return runner_encode(&p.codecs, p.m, rec, c->cut, c->number, numbers ? p.scaled : p.at, e);
+    }
+    runner_pack(&p.m->config, rec, c->cut, c->dtype, p.at,
+                c->dtype == SS_DTYPE_U8 ? (void *)p.at : p.payload);
+    if (c->dtype == SS_DTYPE_U8)
+        ss_attr_set_f32(&rec->attrs, SS_ATTR_SCALE, ss_net_i8_scale(p.m, c->cut));
+    if (c->dtype != SS_DTYPE_PACKED)
+        return SS_OK;
+    ssize_t size = ss_logmel_pack(p.at, rec->dim[0], rec->dim[1], p.payload, e);
+    rec->size = size < 0 ? 0 : (size_t)size;
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_CODEC, SS_LOGMEL_U8);
+    return size < 0 ? (int)size : SS_OK;
+}
+
+static int unpack(const choice *c, const ss_record *rec, ss_err *e)
+{
+    size_t n = ss_model_cut_size(&p.m->config, c->cut);
+    if (c->dtype != SS_DTYPE_U8)
+        return runner_decode(&p.codecs, p.m, rec, c->cut, n, p.back, e);
+    memcpy(p.back, rec->data, n);
+    return SS_OK;
+}
+
+/* One window through one choice; `ms` has been spent until it was at the cut. */
+static int try_choice(choice *c, double ms, const float *exact, ss_err *e)
+{
+    int64_t begun = ss_clock_mono_ns();
+    ss_record rec = blank(c->cut, begun);
+    int rc = pack(c, &rec, e);
+    int64_t bytes = rc < 0 ? rc : send_record(&rec, e);
+    if (bytes < 0)
+        return (int)bytes;
+    double device_ms = ms + since_ms(begun);
+    begun = ss_clock_mono_ns();
+    rc = unpack(c, &rec, e);
+    if (rc == SS_OK && run_tail(c->cut, c->dtype == SS_DTYPE_U8))
+        rc = ss_err_set(e, SS_EINVAL, "cannot run on from cut %s", ss_cut_name(c->cut));
+    double server_ms = since_ms(begun);
+    if (rc < 0 || !p.warm)
+        return rc;
+    return ss_tally_add(&c->tally, device_ms, server_ms, (double)bytes, ss_tally_cosine(exact, p.z, p.dim),
+                        e);
+}
+
+static int try_all(const float *exact, ss_err *e)
+{
+    int rc = SS_OK;
+    for (int i = 0; i < p.n && !rc; i++) {
+        choice *c = &p.choice[i];
+        if (!c->dtype) /* sound */
+            continue;
+        int64_t begun = ss_clock_mono_ns();
+        rc = run_head(c->cut) ? ss_err_set(e, SS_EINVAL, "cannot run to cut %s", ss_cut_name(c->cut)) : SS_OK;
+        double ms = since_ms(begun);
+        /* Those of one cut stand together: the network is run to it once. */
+        for (bool more = true; !rc && more;) {
+            rc = try_choice(&p.choice[i], ms, exact, e);
+            more = i + 1 < p.n && p.choice[i + 1].cut == c->cut && p.choice[i + 1].dtype;
+            i += more;
+        }
+    }
+    return rc;
+}
+
+/* The window in p.x through all that is no sound. */
+static int one_window(ss_err *e)
+{
+    if (p.clip_windows == p.room) {
+        size_t room = p.room ? 2 * p.room : 64;
+        float *more = ss_realloc(p.exact_z, room * p.dim, sizeof *more);
+        if (!more)
+            return ss_err_set(e, SS_ENOMEM, "no memory for %zu windows", room);
+        p.exact_z = more;
+        p.room = room;
+    }
+    float *exact = p.exact_z + p.clip_windows * p.dim;
+    int rc = ss_net_run_between(p.exact, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, p.x, exact);
+    if (rc < 0)
+        return ss_err_set(e, rc, "cannot run the network");
+    for (int round = p.warm ? 1 : 0; round < 2 && !rc;
+         round++) { /* the first one twice: caches, clocks, pages */
+        rc = try_all(exact, e);
+        p.warm = true;
+    }
+    if (rc < 0)
+        return rc;
+    if (p.mixture) {
+        ss_mixture_score score;
+        ss_mixture_rate(p.mixture, exact, &score);
+        p.u[p.measured] = (double)score.u;
+    }
+    p.measured++;
+    p.clip_windows++;
+    tool_progress("%zu of %d windows", p.measured, windows);
+    return p.meter ? ss_meter_read(p.meter, ss_clock_mono_ns(), &p.joules, e) : SS_OK;
+}
+
+/* A hop of sound x [n] through a codec of sound, and the windows that it completes. */
+static int try_sound(choice *c, const float *x, size_t n, bool last, ss_err *e)
+{
+    int64_t begun = ss_clock_mono_ns();
+    ss_record rec = blank(SS_CUT_INPUT, begun);
+    int rc = SS_OK;
+    rec.rank = 1;
+    rec.dim[0] = (uint32_t)n;
+    ss_attr_clear(&rec.attrs, SS_ATTR_SPLIT); /* samples do not have these */
+    ss_attr_clear(&rec.attrs, SS_ATTR_GENERATION);
+    ss_attr_clear(&rec.attrs, SS_ATTR_W_FEATURIZE);
+    ss_attr_clear(&rec.attrs, SS_ATTR_T_FEATURIZE);
+    ss_attr_clear(&rec.attrs, SS_ATTR_W_ENCODE);
+    ss_attr_clear(&rec.attrs, SS_ATTR_T_ENCODE);
+    if (c->encoder) {
+        rc = ss_sound_encode(c->encoder, x, n, last, &rec.data, &rec.size, rec.dim, e);
+        rec.dtype = SS_DTYPE_PACKED;
+        ss_attr_set_uint(&rec.attrs, SS_ATTR_CODEC, (uint64_t)c->sound);
+    } else {
+        int16_t *to = p.payload;
+        for (size_t i = 0; i < n; i++)
+            to[i] = (int16_t)(x[i] >= 1 ? 32767 : x[i] <= -1 ? -32768 : lrintf(x[i] * 32767));
+        rec.dtype = SS_DTYPE_I16;
+        rec.size = n * sizeof *to;
+        rec.data = to;
+    }
+    int64_t bytes = rc < 0 ? rc : send_record(&rec, e);
+    if (bytes < 0)
+        return (int)bytes;
+    double device_ms = since_ms(begun);
+    begun = ss_clock_mono_ns();
+    const float *back = p.sound_x;
+    if (c->encoder)
+        rc = ss_sound_decode(c->decoder, (uint64_t)c->sound, rec.data, rec.size, rec.dim[0], c->follows,
+                             &back, e);
+    for (size_t i = 0; !c->encoder && i < n; i++)
+        p.sound_x[i] = (float)((const int16_t *)rec.data)[i] / 32768;
+    c->follows = !last;
+    for (size_t at = 0, taken; !rc && at < rec.dim[0]; at += taken) {
+        if (!ss_logmel_push(c->front, back + at, rec.dim[0] - at, &taken) || c->window >= p.clip_windows)
+            continue;
+        ss_logmel_fetch(c->front, p.back, NULL);
+        if (run_tail(SS_CUT_INPUT, false))
+            return ss_err_set(e, SS_EINVAL, "cannot run the network");
+        double server_ms = since_ms(begun);
+        rc = ss_tally_add(&c->tally, device_ms, server_ms, (double)bytes,
+                          ss_tally_cosine(p.exact_z + c->window++ * p.dim, p.z, p.dim), e);
+        begun = ss_clock_mono_ns();
+    }
+    return rc;
+}
+
+/* A hop of sound, through everything. */
+static int one_hop(const float *x, size_t n, bool last, ss_err *e)
+{
+    int rc = SS_OK;
+    for (size_t at = 0, taken; !rc && at < n; at += taken) {
+        if (!ss_logmel_push(p.front, x + at, n - at, &taken) || p.measured == (size_t)windows)
+            continue;
+        ss_logmel_fetch(p.front, p.x, NULL);
+        rc = one_window(e);
+    }
+    for (int i = 0; i < p.n && !rc; i++)
+        if (!p.choice[i].dtype)
+            rc = try_sound(&p.choice[i], x, n, last, e);
+    return rc;
+}
+
+/* ---- sound ---- */
+
+/* The clip has ended, for all that has a state. */
+static void forget(void)
+{
+    ss_logmel_reset(p.front);
+    p.clip_windows = 0;
+    for (int i = 0; i < p.n; i++) {
+        choice *c = &p.choice[i];
+        if (c->encoder)
+            ss_sound_encoder_reset(c->encoder);
+        if (c->front)
+            ss_logmel_reset(c->front);
+        c->window = 0;
+        c->follows = false;
+    }
+}
+
+typedef ssize_t reading(void *from, float *x, size_t n, ss_err *e);
+
+/* A clip in hops: each is known to be the last one when the next one is empty. */
+static int play(reading *next, void *from, ss_err *e)
+{
+    float *x = ss_alloc(2 * p.hop, sizeof *x), *ahead = x + p.hop;
+    if (!x)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a hop of sound");
+    int rc = SS_OK;
+    ssize_t n = next(from, x, p.hop, e);
+    /* The last windows that were measured come out of the codecs some hops later. */
+    for (int late = 0; n > 0 && !rc && !tool_stop && late < 2; late += p.measured == (size_t)windows) {
+        ssize_t more = next(from, ahead, p.hop, e);
+        rc = more < 0 ? (int)more : one_hop(x, (size_t)n, !more, e);
+        memcpy(x, ahead, (size_t)(more > 0 ? more : 0) * sizeof *x);
+        n = more;
+    }
+    forget();
+    ss_free(x);
+    return n < 0 ? (int)n : rc;
+}
+
+static ssize_t from_file(void *from, float *x, size_t n, ss_err *e)
+{
+    size_t have = 0;
+    while (have < n) {
+        ssize_t got = ss_source_read(from, x + have, n - have, e);
+        if (got < 0)
+            return got;
+        if (!got)
+            break;
+        have += (size_t)got;
+    }
+    return (ssize_t)have;
+}
+
+typedef struct scenes {
+    ss_synth *s;
+    bool over; /* the scene */
+} scenes;
+
+static ssize_t from_synth(void *from, float *x, size_t n, ss_err *e)
+{
+    scenes *s = from;
+    ss_synth_scene scene;
+    uint32_t rest = 1;
+    size_t have = 0;
+    while (have < n && !s->over) {
+        have += ss_synth_read(s->s, x + have, n - have, &scene, &rest);
+        s->over = !rest;
+    }
+    return (ssize_t)have;
+}
+
+static int play_all(ss_err *e)
+{
+    int rc = SS_OK;
+    for (size_t i = 0; i < sounds.n && !rc && p.measured < (size_t)windows && !tool_stop; i++) {
+        ss_source *s = NULL;
+        rc = ss_source_file(&s, sounds.path[i], 0, &tool_stop, e);
+        if (!rc)
+            rc = play(from_file, s, e);
+        ss_source_close(s);
+        bool of_file = rc == SS_EIO || rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_ELIMIT;
+        if (of_file && (i + 1 < sounds.n || p.measured)) { /* there is other sound */
+            tool_warn("%s", e->text);
+            rc = SS_OK;
+        }
+    }
+    if (sounds.n || rc)
+        return rc;
+    scenes s = {0};
+    rc = ss_synth_create(&s.s, synth_seed, e);
+    while (!rc && p.measured < (size_t)windows && !tool_stop) {
+        s.over = false;
+        rc = play(from_synth, &s, e);
+    }
+    ss_synth_free(s.s);
+    return rc;
+}
+
+/* ---- machine and energy ---- */
+
+static bool first_line(const char *path, const char *key, char *to, size_t room)
+{
+    char name[512], line[256];
+    snprintf(name, sizeof name, "%s%s", system_root ? system_root : "", path);
+    FILE *f = fopen(name, "re");
+    bool found = false;
+    while (f && !found && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        char *value = key ? strchr(line, ':') : line;
+        if (key && (!value || strncmp(line, key, strlen(key))))
+            continue;
+        value += key ? strspn(value, ": \t") : 0;
+        found = *value && ss_utf8_valid(value, strlen(value));
+        if (found)
+            snprintf(to, room, "%s", value);
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static void describe_machine(ss_profile_machine *m, char board[SS_PROFILE_NAME])
+{
+    char host[SS_PROFILE_NAME] = "";
+    *board = 0;
+    first_line("/proc/device-tree/model", NULL, board, SS_PROFILE_NAME);
+    gethostname(host, sizeof host - 1);
+    snprintf(m->name, sizeof m->name, "%s", device_name ? device_name : *host ? host : "unknown");
+    if (*board)
+        snprintf(m->cpu, sizeof m->cpu, "%s", board);
+    else if (!first_line("/proc/cpuinfo", "model name", m->cpu, sizeof m->cpu))
+        snprintf(m->cpu, sizeof m->cpu, "unknown");
+    m->threads = tool_set.threads > 0 ? tool_set.threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* Where the energy comes from; the meter is running then. */
+static int choose_energy(const char *board, ss_err *e)
+{
+    bool automatic = !strcmp(energy_name, "auto");
+    p.energy.cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (automatic || !strcmp(energy_name, "measured")) {
+        int rc = ss_meter_open(&p.meter, system_root, e);
+        if (rc == SS_OK) {
+            p.energy.source = ss_meter_is_battery(p.meter) ? SS_ENERGY_BATTERY : SS_ENERGY_RAPL;
+            return ss_energy_radio(radio, &p.energy, e);
+        }
+        if (!automatic || rc == SS_ENOMEM)
+            return rc;
+        const char *known = ss_energy_recognise(board);
+        if (!known)
+            tool_info("%s, and what this machine uses is not known: taken as a Raspberry Pi 4B", e->text);
+        return ss_energy_model(known ? known : "raspberry-pi-4b", radio, &p.energy, e);
+    }
+    if (!strchr(energy_name, '/') && !strchr(energy_name, '.'))
+        return ss_energy_model(energy_name, radio, &p.energy, e);
+    ss_profile *other;
+    int rc = ss_profile_open(&other, energy_name, e);
+    if (rc == SS_OK)
+        p.energy = other->energy;
+    ss_profile_free(other);
+    return rc;
+}
+
+/* Power while nothing is done. */
+static int measure_idle(ss_err *e)
+{
+    double joules = 0;
+    int64_t begun = ss_clock_mono_ns();
+    int rc = p.meter ? ss_meter_read(p.meter, begun, &joules, e) : SS_OK;
+    for (int i = 1; p.meter && rc == SS_OK && i <= IDLE_S * 4; i++) {
+        ss_clock_sleep_until(begun + (int64_t)i * 250000000);
+        rc = ss_meter_read(p.meter, ss_clock_mono_ns(), &joules, e);
+    }
+    p.energy.idle_w = p.meter ? joules / ((double)(ss_clock_mono_ns() - begun) * 1e-9) : p.energy.idle_w;
+    p.joules = joules;
+    return rc;
+}
+
+/* What was used in `seconds` of measuring, all of them busy. */
+static void measured_energy(double joules, double seconds, const ss_profile_machine *m)
+{
+    double above = joules / seconds - p.energy.idle_w, share = (double)m->threads / p.energy.cores;
+    p.energy.cpu_w = fmax(above, 0) / (share < 1 ? share : 1);
+    snprintf(p.energy.device, sizeof p.energy.device, "%s", m->cpu);
+    char of_radio[SS_PROFILE_CITATION];
+    snprintf(of_radio, sizeof of_radio, "%s", p.energy.citation);
+    snprintf(p.energy.citation, sizeof p.energy.citation, "measured: %s, %.3g s; %.400s",
+             ss_meter_is_battery(p.meter) ? "battery" : "RAPL", seconds, of_radio);
+}
+
+/* ---- the profile ---- */
+
+static int merge_server(ss_profile *out, ss_err *e)
+{
+    ss_profile *other;
+    int rc = ss_profile_open(&other, server_path, e), missing = 0;
+    if (rc < 0)
+        return rc;
+    if (strcmp(other->architecture, out->architecture))
+        rc = ss_err_set(e, SS_EUNFIT, "'%s' is of architecture %s, the model of %s", server_path,
+                        other->architecture, out->architecture);
+    for (size_t i = 0; i < out->n && rc == SS_OK; i++) {
+        int k = ss_profile_find(other, out->choice[i].cut, out->choice[i].codec);
+        out->choice[i].server_ms = k < 0 ? (ss_profile_ms){NAN, NAN, NAN} : other->choice[k].server_ms;
+        missing += k < 0;
+    }
+    out->server = other->has_server ? other->server : other->device;
+    if (rc == SS_OK && missing)
+        tool_warn("'%s' says nothing of %d of %zu choices", server_path, missing, out->n);
+    ss_profile_free(other);
+    return rc;
+}
+
+static int make_profile(ss_profile **to, const ss_profile_machine *machine, ss_err *e)
+{
+    ss_profile *out = *to = ss_profile_new((size_t)p.n);
+    if (!out)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a profile");
+    ss_model_arch_hash(&p.m->config, out->architecture);
+    out->width = p.m->config.width / 64.0;
+    out->mels = p.m->config.mels;
+    out->frames = p.m->config.frames;
+    out->generation = (int64_t)p.m->generation;
+    out->hop_ms = (double)p.hop * 1e3 / SS_SOURCE_RATE;
+    out->windows = (int64_t)p.measured;
+    out->device = out->server = *machine;
+    out->has_server = true;
+    out->energy = p.energy;
+    out->full = 1;
+    int rc = SS_OK;
+    out->n = 0;
+    for (int i = 0; i < p.n && rc == SS_OK; i++) {
+        const choice *c = &p.choice[i];
+        if (!c->tally.n) {
+            tool_warn("no window came out of %s", c->codec);
+            continue;
+        }
+        ss_profile_choice *o = &out->choice[out->n++];
+        o->cut = c->cut;
+        memcpy(o->codec, c->codec, sizeof o->codec);
+        rc = ss_tally_choice(&c->tally, p.mixture && c->tally.n == p.measured ? p.u : NULL, o, e);
+    }
+    static const double share[5] = {0.05, 0.25, 0.5, 0.75, 0.95};
+    for (int i = 0; i < 5 && p.mixture; i++) /* sorted from now on */
+        out->u[i] = ss_tally_quantile(p.u, p.measured, share[i]);
+    return rc == SS_OK && server_path ? merge_server(out, e) : rc;
+}
+
+static void print_table(const ss_profile *out)
+{
+    const char *source[] = {"modelled", "measured by RAPL", "measured by the battery's gauge"};
+    fprintf(stderr, "%s (%s), %d thread%s, %" PRId64 " windows; server %s; energy above idle %s: %s\n\n",
+            out->device.name, out->device.cpu, out->device.threads, out->device.threads == 1 ? "" : "s",
+            out->windows, out->server.name, source[out->energy.source], out->energy.device);
+    fprintf(stderr, "%-9s %-9s %9s %9s %7s %7s %7s %8s %6s\n", "cut", "codec", "device ms", "server ms",
+            "bytes", "p95", "kbit/s", "cosine", "mJ");
+    for (size_t i = 0; i < out->n; i++) {
+        const ss_profile_choice *c = &out->choice[i];
+        char server[16] = "-";
+        if (!isnan(c->server_ms.median))
+            snprintf(server, sizeof server, "%.3f", c->server_ms.median);
+        fprintf(stderr, "%-9s %-9s %9.3f %9s %7.0f %7.0f %7.1f %8.5f %6.2f\n", ss_cut_name(c->cut), c->codec,
+                c->device_ms.median, server, c->bytes.mean, c->bytes.p95, c->bytes.mean * 8 / out->hop_ms,
+                c->cosine_mean,
+                1e3 * (ss_profile_compute_j(out, c->device_ms.median) +
+                       ss_energy_sending(&out->energy, c->bytes.mean, 0)));
+    }
+}
+
+static int write_profile(const ss_profile *out, ss_err *e)
+{
+    char *text;
+    int rc = ss_profile_print(out, &text, e);
+    if (rc < 0)
+        return rc;
+    if (tool_set.output && strcmp(tool_set.output, "-"))
+        rc = ss_atomic_put(tool_set.output, 0, text, strlen(text), e);
+    else
+        fputs(text, stdout);
+    ss_free(text);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+/* The features that the model is made for, and the sizes that follow. */
+static int find_front(ss_err *e)
+{
+    char json[256], hash[17];
+    const ss_model_config *c = &p.m->config;
+    ss_logmel_config *f = &p.front_config;
+    ss_logmel_config_default(f);
+    f->mels = c->mels;
+    f->fft = c->mels > 64 ? 1024 : 512;
+    f->frames = c->frames;
+    f->step = (c->frames + 1) / 2;
+    ss_logmel_describe(f, json, hash);
+    if (p.m->frontend_hash[0] && strcmp(p.m->frontend_hash, hash))
+        return ss_err_set(e, SS_EUNFIT, "'%s' is made for features of hash %s, here they are of %s",
+                          model_path, p.m->frontend_hash, hash);
+    p.hop = (size_t)f->step * (size_t)f->hop;
+    p.values = (size_t)c->mels * (size_t)c->frames;
+    p.dim = (size_t)c->dim;
+    return ss_logmel_create(&p.front, f, e);
+}
+
+static int open_nets(ss_err *e)
+{
+    int rc = ss_net_open(&p.exact, p.m, p.pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    p.net = p.exact;
+    if (!rc && !strcmp(arith, "f16"))
+        rc = ss_net_open(&p.net, p.m, p.pool, SS_WEIGHTS_F16, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    p.int8 = !strcmp(arith, "int8");
+    if (!rc && p.int8)
+        rc = ss_quant_check(p.m, e);
+    for (int cut = SS_CUT_INPUT; p.int8 && !rc && cut < CUTS; cut++) {
+        if (cut > SS_CUT_INPUT)
+            rc = ss_net_i8_open(&p.head[cut], p.m, p.pool, SS_CUT_INPUT, cut, 1, e);
+        if (!rc && cut < SS_CUT_EMBEDDING)
+            rc = ss_net_i8_open(&p.tail[cut], p.m, p.pool, cut, SS_CUT_EMBEDDING, 1, e);
+    }
+    return rc;
+}
+
+static int make_room(ss_err *e)
+{
+    size_t most = p.hop;
+    for (int cut = 0; cut < CUTS; cut++) {
+        size_t n = ss_model_cut_size(&p.m->config, cut);
+        most = n > most ? n : most;
+    }
+    p.x = ss_alloc(p.values, sizeof *p.x);
+    p.at = ss_alloc(most, sizeof *p.at);
+    p.back = ss_alloc(most, sizeof *p.back);
+    p.scaled = ss_alloc(most, sizeof *p.scaled);
+    p.sound_x = ss_alloc(p.hop, sizeof *p.sound_x);
+    p.z = ss_alloc(p.dim, sizeof *p.z);
+    p.payload = ss_alloc(ss_logmel_pack_room(4 * most), 1);
+    p.u = ss_alloc((size_t)windows, sizeof *p.u);
+    if (!p.x || !p.at || !p.back || !p.scaled || !p.sound_x || !p.z || !p.payload || !p.u)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a window");
+    return ss_writer_open_memory(&p.wire, &(ss_header){.kind = "cut"}, e);
+}
+
+static int prepare(ss_err *e)
+{
+    int previous = 0, rc = ss_model_load_any(&p.m, model_path, &previous, e);
+    if (!rc && previous)
+        tool_warn("%s: the generation before it is used", e->text);
+    if (!rc && p.m->mixture)
+        rc = ss_mixture_unpack(&p.mixture, p.m->mixture, p.m->mixture_size, e);
+    if (!rc && tool_set.threads != 1)
+        rc = ss_pool_open(&p.pool, tool_set.threads, e);
+    if (!rc)
+        rc = find_front(e);
+    if (!rc)
+        rc = open_nets(e);
+    if (!rc)
+        rc = make_room(e);
+    return rc ? rc : make_choices(e);
+}
+
+static void clear(void)
+{
+    for (int i = 0; i < p.n; i++) {
+        ss_tally_clear(&p.choice[i].tally);
+        ss_sound_encoder_close(&p.choice[i].encoder);
+        ss_sound_decoder_close(&p.choice[i].decoder);
+        ss_logmel_free(p.choice[i].front);
+    }
+    if (p.net != p.exact)
+        ss_net_close(&p.net);
+    ss_net_close(&p.exact);
+    for (int cut = 0; cut < CUTS; cut++) {
+        ss_net_i8_close(&p.head[cut]);
+        ss_net_i8_close(&p.tail[cut]);
+    }
+    runner_codecs_close(&p.codecs);
+    ss_writer_close(&p.wire);
+    ss_meter_close(&p.meter);
+    ss_pool_close(&p.pool);
+    ss_logmel_free(p.front);
+    ss_mixture_free(p.mixture);
+    ss_model_free(p.m);
+    ss_paths_clear(&sounds);
+    void *all[] = {p.x, p.at, p.back, p.scaled, p.sound_x, p.z, p.payload, p.u, p.exact_z};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ss_free(all[i]);
+}
+
+static int measure(ss_err *e)
+{
+    ss_profile_machine machine;
+    ss_profile *out = NULL;
+    char board[SS_PROFILE_NAME];
+    struct stat st;
+    if (tool_set.output && !tool_set.force && !stat(tool_set.output, &st) && S_ISREG(st.st_mode))
+        return ss_err_set(e, SS_EIO, "'%s' exists: use --force to replace it", tool_set.output);
+    describe_machine(&machine, board);
+    int rc = prepare(e);
+    if (!rc)
+        rc = choose_energy(board, e);
+    if (!rc)
+        rc = measure_idle(e);
+    double before = p.joules;
+    int64_t begun = ss_clock_mono_ns();
+    if (!rc)
+        rc = play_all(e);
+    double seconds = (double)(ss_clock_mono_ns() - begun) * 1e-9;
+    if (!rc && !p.measured)
+        rc = ss_err_set(e, SS_EUNFIT, "there is no whole window of sound");
+    if (!rc && p.measured < (size_t)windows)
+        tool_warn("%zu of %d windows: the sound is no longer", p.measured, windows);
+    if (!rc && p.meter)
+        measured_energy(p.joules - before, seconds, &machine);
+    if (!rc)
+        rc = make_profile(&out, &machine, e);
+    if (!rc && !tool_set.quiet) {
+        tool_progress(NULL);
+        print_table(out);
+    }
+    if (!rc)
+        rc = write_profile(out, e);
+    ss_profile_free(out);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    ss_err e = {0};
+    int first = tool_start(&program, argc, argv), rc = SS_OK;
+    if (first == argc)
+        tool_usage("no model: name its file");
+    model_path = argv[first];
+    for (int i = first + 1; i < argc && !rc; i++)
+        rc = add_sound(argv[i], &e);
+    if (!rc)
+        rc = measure(&e);
+    clear();
+    return tool_finish(rc, &e);
+}
