@@ -62,8 +62,8 @@ static problem make(ss_norm norm, int cut, int patch)
     ck_assert_msg(ss_distil_open(&p.d, &p.c, p.m, NULL, cut, WINDOWS, half, &e) == SS_OK, "%s", e.text);
     p.b = ss_distil_bottleneck(p.d);
     p.grid = ss_patches_of(&c, cut, patch);
-    /* Away from where it begins, which is a minimum for some of it; and no value that is never above 0, since on
-     * the edge of ReLU single and double precision differ. */
+    /* Away from where it begins, which is a minimum for some of it; and no value that is never above 0, since
+     * on the edge of ReLU single and double precision differ. */
     for (size_t i = 0; i < (size_t)(p.b->step - p.b->value); i++)
         p.b->value[i] *= 1 + 0.3f * ss_rng_normal(&r);
     for (size_t i = 0; i < 2 * p.b->inputs; i++)
