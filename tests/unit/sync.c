@@ -8,6 +8,7 @@
 #include "learn/sync.h"
 #include "nn/delta.h"
 #include "models.h"
+#include "scratch.h"
 #include "unit.h"
 
 /* The server: its weights, what devices know of them, and one delta after the other. */
@@ -192,6 +193,7 @@ START_TEST(goes_on_after_a_restart)
     server v = serve(m[0]);
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(ss_sync_create(&s[i], m[i], &e), SS_OK);
+    scratch_enter("sync", true);
     write_checkpoint(s[0]); /* before anything */
     ck_assert_int_eq(ss_checkpoint_open(&c, "sync.checkpoint", NULL, &e), SS_OK);
     ck_assert_int_eq(ss_sync_load(s[1], c, &e), SS_OK);
@@ -221,7 +223,7 @@ START_TEST(goes_on_after_a_restart)
     ss_sync_free(s[1]);
     ss_model_free(m[1]);
     leave(s[0], m[0]);
-    remove("sync.checkpoint");
+    scratch_leave();
 }
 END_TEST
 
