@@ -8,7 +8,8 @@
  *    "hop_ms":480,"windows":200,
  *    "device":{"name":..,"cpu":..,"threads":1},"server":the same or null,
  *    "energy":{"source":"model"|"rapl"|"battery","device":..,"idle_w":2.2857,"cpu_w":4.5344,
- *              "cores":4,"radio":{"name":"wifi","base_w":0.064,"w_per_mbit":0.004813,"tail_s":0,"tail_w":0},"citation":..},
+ *              "cores":4,"citation":..,
+ *              "radio":{"name":"wifi","base_w":0.064,"w_per_mbit":0.004813,"tail_s":0,"tail_w":0}},
  *    "quality":{"measure":"probe"|"cosine","full":0.83},
  *    "u":{"p5":..,"p25":..,"median":..,"p75":..,"p95":..},                                        (optional)
  *    "choices":[{"cut":"4","codec":"b16i8","device_ms":{"min":..,"median":..,"p95":..},
