@@ -564,10 +564,15 @@ double ss_profile_quality(const ss_profile *p, const ss_profile_choice *c)
 
 double ss_profile_rank(const ss_profile *p, double u)
 {
+    return ss_u_rank(p->u, u);
+}
+
+double ss_u_rank(const double quantile[5], double u)
+{
     static const double rank[] = {0, 0.05, 0.25, 0.5, 0.75, 0.95, 1};
-    double at[] = {0, p->u[0], p->u[1], p->u[2], p->u[3], p->u[4], 1};
+    double at[] = {0, quantile[0], quantile[1], quantile[2], quantile[3], quantile[4], 1};
     u = fmin(fmax(u, 0), 1);
-    if (isnan(p->u[0]))
+    if (isnan(quantile[0]))
         return u;
     int i = 0;
     while (i < 5 && u > at[i + 1])

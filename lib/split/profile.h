@@ -121,6 +121,8 @@ double ss_profile_quality(const ss_profile *p, const ss_profile_choice *c);
 /** Share of windows whose uncertainty is below u, by the quantiles of `p`, with straight lines between them;
  * u itself when they are not known. In [0, 1]. */
 double ss_profile_rank(const ss_profile *p, double u);
+/** The same by quantiles p5, p25, median, p75, p95. */
+double ss_u_rank(const double quantile[5], double u);
 
 /** A codec's name: 1 to 23 of a-z, 0-9 and '-'. */
 bool ss_profile_codec_valid(const char *codec);

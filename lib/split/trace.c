@@ -538,8 +538,6 @@ int ss_trace_make(ss_trace **t, int preset, uint64_t seed, size_t seconds, ss_er
 
 int ss_trace_go_on(ss_trace **out, const ss_trace *from, double at, uint64_t seed, size_t seconds, ss_err *e)
 {
-    if (from->preset < 0)
-        return ss_err_set(e, SS_EINVAL, "a trace that was read has no chain to go on by");
     if (*out && (*out)->n != seconds) {
         ss_trace_free(*out);
         *out = NULL;
@@ -552,11 +550,40 @@ int ss_trace_go_on(ss_trace **out, const ss_trace *from, double at, uint64_t see
     size_t row = row_of(from->start, from->n, within(from, at, &turns));
     ss_rng r = ss_rng_make(seed, 0x676f206f6e000000u);
     t->preset = from->preset;
-    t->state[0] = from->state[row];
     t->bandwidth[0] = from->bandwidth[row];
     t->rtt[0] = from->rtt[row];
     t->cpu[0] = from->cpu[row];
-    fill(t, 1, t->state[0], &r);
+    if (from->preset >= 0) {
+        t->state[0] = from->state[row];
+        fill(t, 1, t->state[0], &r);
+        return SS_OK;
+    }
+    double second = floor(at); /* rows may be milliseconds */
+    t->bandwidth[0] = (float)(ss_trace_bits(from, second + 1) - ss_trace_bits(from, second));
+    for (size_t i = 0; i < seconds; i++) {
+        t->bandwidth[i] = t->bandwidth[0];
+        t->rtt[i] = t->rtt[0];
+        t->cpu[i] = t->cpu[0];
+        t->start[i] = (double)i;
+    }
+    t->start[seconds] = (double)seconds;
+    sum_up(t);
+    return SS_OK;
+}
+
+int ss_trace_weaken(ss_trace **out, const ss_trace *from, double factor, ss_err *e)
+{
+    int rc = make(out, from->n, false, e);
+    if (rc)
+        return rc;
+    ss_trace *t = *out;
+    memcpy(t->start, from->start, (t->n + 1) * sizeof *t->start);
+    memcpy(t->rtt, from->rtt, t->n * sizeof *t->rtt);
+    memcpy(t->cpu, from->cpu, t->n * sizeof *t->cpu);
+    for (size_t i = 0; i < t->n; i++)
+        t->bandwidth[i] = (float)(factor * (double)from->bandwidth[i]);
+    t->load = from->load;
+    sum_up(t);
     return SS_OK;
 }
 

@@ -72,12 +72,16 @@ void ss_trace_preset_moments(int preset, double *mean, double *deviation, double
 /** Make `seconds` of a preset: the same for the same seed on every machine of one libm. */
 int ss_trace_make(ss_trace **t, int preset, uint64_t seed, size_t seconds, ss_err *e);
 /**
- * A made trace as it might go on after the second in which `at` lies, drawn anew from the chain's state
- * there: row 0 is that second as it was. For who is to know the present exactly and the future not at all.
- * SS_EINVAL for one that was read. `t` is released or reused when *t is not NULL.
+ * A trace as it might go on after the second in which `at` lies: for who is to know the present exactly and
+ * the future not at all. A made one is drawn anew from the chain's state there, with row 0 that second as it
+ * was; of one that was read nothing is known, and the present
+ * stays, with the mean bandwidth of that second. *t is NULL or what an earlier call gave.
  */
 int ss_trace_go_on(ss_trace **t, const ss_trace *from, double at, uint64_t seed, size_t seconds, ss_err *e);
 bool ss_trace_is_made(const ss_trace *t);
+
+/** A copy whose bandwidth is `factor` times as much; its chain is gone. */
+int ss_trace_weaken(ss_trace **t, const ss_trace *from, double factor, ss_err *e);
 
 /** As CSV, to be released with ss_free; NULL without memory. */
 char *ss_trace_print(const ss_trace *t);

@@ -105,7 +105,8 @@ START_TEST(refusals)
     refused(HEAD, SS_TRACE_CSV, SS_EDAMAGED, "0 rows, expected at least 2");
     refused(HEAD "0,1,1\n", SS_TRACE_CSV, SS_EDAMAGED, "1 rows, expected at least 2");
     refused(HEAD "1,1,1\n2,1,1\n", SS_TRACE_CSV, SS_ERANGE, "line 2: time_s is 1, expected 0");
-    refused(HEAD "0,1,1\n0,1,1\n", SS_TRACE_CSV, SS_ERANGE, "line 3: time_s is 0, expected at least a microsecond more than the 0");
+    refused(HEAD "0,1,1\n0,1,1\n", SS_TRACE_CSV, SS_ERANGE,
+            "line 3: time_s is 0, expected at least a microsecond more than the 0");
     refused(HEAD "0,-1,1\n1,1,1\n", SS_TRACE_CSV, SS_ERANGE, "line 2: bandwidth_bps is '-1'");
     refused(HEAD "0,nan,1\n1,1,1\n", SS_TRACE_CSV, SS_ERANGE, "bandwidth_bps");
     refused(HEAD "0,1,1\n1,1,1e9\n", SS_TRACE_CSV, SS_ERANGE, "line 3: rtt_ms");
@@ -185,7 +186,20 @@ START_TEST(made_from_a_seed)
     ss_trace_free(c);
     c = NULL;
     ss_trace *read = parsed(small, SS_TRACE_CSV);
-    ck_assert_int_eq(ss_trace_go_on(&c, read, 0, 1, 30, &err), SS_EINVAL);
+    ck_assert_int_eq(ss_trace_go_on(&c, read, 3.2, 1, 30, &err), SS_OK);
+    ck_assert_double_eq_tol(ss_trace_at(c, 29).bandwidth, 1e6 + 0.5e6,
+                            1); /* second 3: half of it, then anew */
+    ck_assert(ss_trace_at(c, 0).cpu == 1);
+    ss_trace_free(c);
+    ss_trace *weak;
+    ck_assert_int_eq(ss_trace_weaken(&weak, a, 0.125, NULL), SS_OK);
+    for (double at = 0; at < 400; at += 7.3) {
+        ck_assert_double_eq_tol(ss_trace_bits(weak, at), ss_trace_bits(a, at) / 8,
+                                1e-3 * ss_trace_bits(a, at) + 1);
+        close_to(ss_trace_work(weak, at), ss_trace_work(a, at));
+    }
+    ck_assert(!ss_trace_is_made(weak));
+    ss_trace_free(weak);
     /* A load for one that has none: the link stays as it was. */
     ss_trace *m = parsed("2\n2\n3\n7\n3000\n", SS_TRACE_AUTO),
              *plain = parsed("2\n2\n3\n7\n3000\n", SS_TRACE_AUTO);
