@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "split/learned.h"
 #include "split/policy.h"
 #include "sys/load.h"
 #include "sys/state.h"
@@ -13,9 +14,9 @@
 #define LOOK_NS ((int64_t)20 * 1000000)   /* from look to look at the state directory, at least */
 #define LOAD_NS ((int64_t)1000 * 1000000) /* from measure to measure of the load */
 
-static const char *kind = "heuristic", *sign = "sane", *cut = "4", *state_path;
+static const char *kind = "heuristic", *sign = "sane", *cut = "4", *state_path, *learned_path;
 static double bandwidth_max = 1e7, stale = 10;
-static int every = 10;
+static int every; /* 0: 10, or as the policy was trained */
 static bool explain;
 
 static const tool_option options[] = {
@@ -23,12 +24,15 @@ static const tool_option options[] = {
      NULL},
     {"cut", 0, OPT_STRING, &cut, 0, 0, "CUT,...", "fixed, file: input, 0..8 or embedding; several take turns",
      NULL},
+    {"learned", 'p', OPT_STRING, &learned_path, 0, 0, "FILE",
+     "policy of ss-train-policy; --policy decides while its inputs are missing", NULL},
     {"sign", 0, OPT_CHOICE, &sign, 0, 0, "sane|paper", "heuristic: sends less when sending is dear, or cheap",
      NULL},
     {"state", 0, OPT_STRING, &state_path, 0, 0, "DIR", "state directory", NULL},
     {"bandwidth-max", 0, OPT_REAL, &bandwidth_max, 1, 1e15, "BIT/S", "at and above it sending counts as free",
      NULL},
-    {"every", 0, OPT_INT, &every, 1, 1 << 20, "N", "windows from decision to decision", NULL},
+    {"every", 0, OPT_INT, &every, 1, 1 << 20, "N",
+     "windows from decision to decision (default: 10, or the policy's)", NULL},
     {"stale", 0, OPT_REAL, &stale, 0.01, 1e9, "S", "what has not changed for longer is not known", NULL},
     {"explain", 0, OPT_FLAG, &explain, 0, 0, NULL, "each decision and its inputs on standard error", NULL},
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
@@ -43,13 +47,18 @@ static struct splitter {
     ss_policy_input in;
     int cuts[64], ncut, next; /* of --cut, taken in turn */
     double server_u;          /* the latest one that came back */
+    ss_learned *learned;
+    ss_decider decider;
+    int64_t went_ns; /* when the last window went */
+    uint64_t decisions;
+    int64_t asked_ns; /* that they took */
     ss_state *state;
     ss_load *load;
     ss_load_sample measured;
     int64_t looked_ns, measured_ns;
     ss_reader *r;
     ss_writer *w;
-    bool put_said, set_said, file_said;
+    bool put_said, set_said, file_said, missing_said, codec_said;
 } s;
 
 static int parse_cuts(ss_err *e)
@@ -82,13 +91,17 @@ static int configure(ss_err *e)
                                   .sign = strcmp(sign, "paper") ? SS_SIGN_SANE : SS_SIGN_PAPER,
                                   .cut = s.cuts[0],
                                   .bandwidth_max = bandwidth_max,
-                                  .every = every};
+                                  .every = every ? every : 10};
     if (s.config.kind == SS_POLICY_FILE && !state_path)
         return ss_err_set(e, SS_EINVAL, "--policy=file needs --state: the cut is in its file set/split");
     ss_policy_init(&s.policy, &s.config);
     s.in = (ss_policy_input){NAN, NAN, NAN, NAN, -1};
     s.server_u = NAN;
-    rc = state_path ? ss_state_open(&s.state, state_path, e) : SS_OK;
+    rc = learned_path ? ss_learned_open(&s.learned, learned_path, e) : SS_OK;
+    if (!rc && s.learned)
+        ss_decider_init(&s.decider, s.learned, every ? every : s.learned->every);
+    if (!rc && state_path)
+        rc = ss_state_open(&s.state, state_path, e);
     if (!rc)
         rc = ss_load_open(&s.load, NULL, e);
     if (!rc && ss_load_read(s.load, s.measured_ns = ss_clock_mono_ns(), &s.measured, e))
@@ -156,6 +169,25 @@ static int cut_by_hand(void)
     return k < 0 ? -1 : k;
 }
 
+/* What only a trained policy goes by. A bandwidth that is old is better than none: its age is known. */
+static void look_further(void)
+{
+    ss_state_value v;
+    ss_sight *to = &s.decider.view;
+    int flags = ss_state_get(s.state, "bandwidth", 0, &v, NULL);
+    bool there = flags > 0 && flags & SS_STATE_THERE && !isnan(v.number);
+    to->bandwidth = there ? v.number : NAN;
+    to->bandwidth_age = there ? (double)v.age_ns * 1e-9 : NAN;
+    to->rtt = s.in.rtt = number_of("rtt", false);
+    s.server_u = number_of("uncertainty.server", false);
+    if (isnan(s.server_u))
+        s.server_u = number_of("uncertainty.edge", false);
+    double spool = number_of("spool", false), queue = number_of("queue", false);
+    if (isnan(spool) && to->action >= 0)
+        spool = queue * s.learned->action[to->action].bytes;
+    to->queue = spool;
+}
+
 /* The cut and the load are this program's own to write, so only what is set by hand is read of them. */
 static void look(void)
 {
@@ -168,8 +200,10 @@ static void look(void)
         return;
     s.looked_ns = now;
     s.in.cpu = by_hand("cpu", &v) && !isnan(v.number) ? v.number : s.measured.load;
-    s.in.bandwidth = number_of("bandwidth", s.config.kind == SS_POLICY_HEURISTIC);
-    if (explain) { /* no policy goes by them yet */
+    s.in.bandwidth = number_of("bandwidth", s.config.kind == SS_POLICY_HEURISTIC && !s.learned);
+    if (s.learned)
+        look_further();
+    else if (explain) { /* no other policy goes by them */
         s.in.rtt = number_of("rtt", false);
         s.server_u = number_of("uncertainty.server", false);
     }
@@ -195,24 +229,128 @@ static void say(const ss_record *rec, int before, int why, const ss_policy_wish 
                known(w->x, x));
 }
 
+/* The three that are preferred most. */
+static void say_preferred(char *to, size_t room)
+{
+    char name[48];
+    double sum = 0;
+    const float *p = s.decider.preference;
+    int n = s.learned->net.out, last = -1;
+    size_t at = 0;
+    for (int i = 0; i < n; i++)
+        sum += exp((double)(p[i] - p[s.decider.view.action]));
+    for (int k = 0; k < 3 && k < n; k++) {
+        int best = -1;
+        for (int i = 0; i < n; i++)
+            if ((last < 0 || p[i] < p[last] || (!(p[i] > p[last]) && i > last)) &&
+                (best < 0 || p[i] > p[best]))
+                best = i;
+        last = best;
+        at += (size_t)snprintf(to + at, room - at, "%s %s %.2f", k ? "," : "",
+                               ss_split_action_name(&s.learned->action[best], name),
+                               exp((double)(p[best] - p[s.decider.view.action])) / sum);
+    }
+}
+
+static void say_learned(const ss_record *rec, int before, int why)
+{
+    const ss_sight *v = &s.decider.view;
+    char was[48], is[48], cpu[32], bandwidth[32], age[32], rtt[32], u[32], queue[32], preferred[256];
+    say_preferred(preferred, sizeof preferred);
+    tool_error("window %" PRIu64
+               ": %s -> %s, %s: cpu %s, bandwidth %s of %s s ago, rtt %s, queue %s, rank of u %s, "
+               "held %.0f, late %.2f s; prefers%s",
+               rec->seq, before < 0 ? "-" : ss_split_action_name(&s.learned->action[before], was),
+               ss_split_action_name(&s.learned->action[v->action], is), ss_policy_why_name(why),
+               known(v->cpu, cpu), known(v->bandwidth, bandwidth), known(v->bandwidth_age, age),
+               known(v->rtt, rtt), known(v->queue, queue), known(v->u, u), v->held, v->behind, preferred);
+}
+
+/* The trained policy's word on this window: why, or -1: it has none, and the other one decides. */
+static int ask_learned(const ss_record *rec)
+{
+    ss_decider *d = &s.decider;
+    ss_sight *v = &d->view;
+    int64_t now = ss_clock_mono_ns();
+    v->cpu = s.in.cpu;
+    v->u = isnan(s.in.u) ? s.in.u : ss_u_rank(s.learned->u, s.in.u);
+    if (s.in.set >= 0 || !ss_learned_can(v)) {
+        if (s.in.set < 0 && !s.missing_said) {
+            tool_warn("the bandwidth is not known: --policy=%s decides until it is", kind);
+            s.missing_said = true;
+        }
+        ss_decider_pause(d);
+        return -1;
+    }
+    if (v->action >= 0)
+        ss_decider_went(d, (double)(now - s.went_ns) * 1e-9);
+    s.went_ns = now;
+    int before = v->action, why = ss_decider_step(d);
+    if (!why)
+        return why;
+    s.decisions++;
+    s.asked_ns += ss_clock_mono_ns() - now;
+    if (explain)
+        say_learned(rec, before, why);
+    return why;
+}
+
+static void put_decision(const ss_record *rec, const char *what, const char *codec, int hold)
+{
+    ss_err e;
+    if (!s.state)
+        return;
+    put_failed(ss_state_put_seq_text(s.state, "split", rec->seq, what, &e), &e);
+    if (!s.learned)
+        return;
+    put_failed(ss_state_put_seq_text(s.state, "split.codec", rec->seq, codec, &e), &e);
+    put_failed(ss_state_put_seq(s.state, "split.hold", rec->seq, hold, &e), &e);
+}
+
+static void stamp_action(ss_record *rec, const ss_split_action *a)
+{
+    int codec = ss_split_action_codec(a);
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)a->cut);
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_HOLD, (uint64_t)a->hold);
+    if (codec >= 0)
+        ss_attr_set_uint(&rec->attrs, SS_ATTR_CODEC, (uint64_t)codec);
+    else if (!s.codec_said) {
+        tool_warn("codec '%s' of the policy has no number: windows are stamped with the cut alone", a->codec);
+        s.codec_said = true;
+    }
+}
+
+static void decide(ss_record *rec)
+{
+    ss_policy_wish wish;
+    int asked = s.learned ? ask_learned(rec) : -1;
+    if (asked >= 0) {
+        const ss_split_action *a = &s.learned->action[s.decider.view.action];
+        if (asked)
+            put_decision(rec, ss_cut_name(a->cut), a->codec, a->hold);
+        stamp_action(rec, a);
+        s.policy.cut = -1; /* the other one begins anew when it is asked again */
+        return;
+    }
+    int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
+    if (why) {
+        s.policy.config.cut = s.cuts[++s.next % s.ncut];
+        put_decision(rec, ss_cut_name(s.policy.cut), "-", 0);
+    }
+    if (why && explain)
+        say(rec, before, why, &wish);
+    ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)s.policy.cut);
+}
+
 static int take(const ss_record *in, ss_err *e)
 {
     ss_record rec = *in;
-    ss_policy_wish wish;
-    ss_err late;
     if (rec.type != SS_TYPE_DATA)
         return ss_writer_put(s.w, &rec, e);
     int64_t begun = ss_stage_begin(&rec.attrs, SS_ATTR_W_POLICY);
     look();
     s.in.u = ss_attr_has(&rec.attrs, SS_ATTR_U) ? ss_attr_f32(&rec.attrs, SS_ATTR_U, 0) : s.server_u;
-    int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
-    if (why)
-        s.policy.config.cut = s.cuts[++s.next % s.ncut];
-    if (why && s.state)
-        put_failed(ss_state_put_seq_text(s.state, "split", rec.seq, ss_cut_name(s.policy.cut), &late), &late);
-    if (why && explain)
-        say(&rec, before, why, &wish);
-    ss_attr_set_uint(&rec.attrs, SS_ATTR_SPLIT, (uint64_t)s.policy.cut);
+    decide(&rec);
     ss_stage_end(&rec.attrs, SS_ATTR_T_POLICY, begun);
     return ss_writer_put(s.w, &rec, e);
 }
@@ -236,5 +374,9 @@ int main(int argc, char **argv)
     ss_reader_close(&s.r);
     ss_load_close(&s.load);
     ss_state_close(&s.state);
+    if (s.decisions)
+        tool_info("%" PRIu64 " decisions of the trained policy, %.2f us each", s.decisions,
+                  (double)s.asked_ns / 1e3 / (double)s.decisions);
+    ss_learned_free(s.learned);
     return tool_finish(rc, &e);
 }
