@@ -209,7 +209,7 @@ static void draw_curves(figure *f, const plot_input *in, const curves *c)
             fprintf(f->script, "set key at screen 0.18,%.6g left top horizontal reverse Left maxcols 2\n",
                     1 - 1 / f->height);
         if (i == c->n - 1) {
-            fputs("set format x '%g'\nset xlabel ", f->script);
+            fprintf(f->script, "set format x '%s'\nset xlabel ", c->last < 1e5 ? "%g" : "%.0s%c");
             figure_text(f, axis_of(c->x));
             putc('\n', f->script);
         }
@@ -274,9 +274,14 @@ static void draw_rate(figure *f, ss_profile *p)
         const ss_profile_choice *c = &p->choice[i];
         if (!i || c->cut != c[-1].cut)
             fprintf(f->script, "$p%d << EOD\n", series++);
-        fprintf(f->script, "%.6g %.6g \"%s\"", c->bytes.mean * 8 / p->hop_ms, lost(p, c), c->codec);
+        fprintf(f->script, "%.6g %.6g", c->bytes.mean * 8 / p->hop_ms, lost(p, c));
         fputs(i + 1 == p->n || c[1].cut != c->cut ? "\nEOD\n" : "\n", f->script);
     }
+    /* Above and below in turn, since neighbours in bytes are neighbours in quality too. */
+    for (size_t i = 0; i < p->n && p->choice[i].cut == SS_CUT_INPUT; i++)
+        fprintf(f->script, "set label \"%s\" at %.6g,%.6g left offset 0.5,%g font ',5' textcolor '#404040'\n",
+                p->choice[i].codec, p->choice[i].bytes.mean * 8 / p->hop_ms, lost(p, &p->choice[i]),
+                i % 2 ? -0.5 : 0.5);
     fprintf(
         f->script,
         "set datafile separator whitespace\nset logscale x\nset format x '%%g'\n"
@@ -302,11 +307,6 @@ static void draw_rate(figure *f, ss_profile *p)
         snprintf(name, sizeof name, "%s%s",
                  c->cut == SS_CUT_INPUT || c->cut == SS_CUT_EMBEDDING ? "" : "cut ", ss_cut_name(c->cut));
         figure_text(f, name);
-        if (plain)
-            fprintf(
-                f->script,
-                ", $p%d using 1:2:3 with labels left offset 0.5,0.4 font ',5' textcolor '#404040' notitle",
-                series);
         series++;
     }
     putc('\n', f->script);
