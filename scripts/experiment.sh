@@ -16,6 +16,9 @@
 #                     model of device 1 is judged
 #   --folds LIST      folds to test (default: all of the manifest)
 #   --seeds LIST      (default 1)
+#   --track CSV       learners hear the labelled stretches (start_s,end_s,label) of --sound in their order, in place of
+#                     the manifest's clips; what is judged stays
+#   --sound FILE
 #   --loop N          how often a learner hears the sound (default 6)
 #   --init OPTIONS    of ss-model init (default --width=1/4)
 #   --against METHOD  that the others are tested against, clip by clip (default logmel)
@@ -79,10 +82,33 @@ share() {
         }' "$SS_EXP_MANIFEST"
 }
 
-# hear MANIFEST: windows, as they are learnt from.
+# hear_track DEVICE FOLDER: stretches of the classes of device I of three, 0: of all.
+hear_track() {
+    mkdir -p "$2"
+    pass=0
+    while [ "$pass" -lt "$loop" ]; do
+        awk -F, -v device="$1" -v pass="$pass" '
+            NR > 1 && !($3 in class) { class[$3] = n++ }
+            NR > 1 && (!device || class[$3] % 3 == device - 1) {
+                printf "%s %.4f %d\n", $1, $2 - $1, 1 + 1000000 * pass + NR
+            }' "$SS_EXP_TRACK"
+        pass=$((pass + 1))
+    done | while read -r start long epoch; do
+        ss-capture --start="$start" --duration="$long" --epoch="$epoch" --device="$(($1 ? $1 : 1))" "$SS_EXP_SOUND" </dev/null |
+            ss-featurize -o "$2/$(printf %09d "$epoch").sst" --force || echo capture >&3
+    done
+    { ss-cat --stream "$2"/*.sst || echo cat >&3; } | { ss-cat --stream --every="$thin" || echo cat >&3; }
+    rm -rf "$2"
+}
+
+# hear MANIFEST DEVICE: windows, as they are learnt from. DEVICE 0: whoever hears all.
 hear() {
+    if [ -n "$SS_EXP_TRACK" ]; then
+        hear_track "$2" "$name.heard$2"
+        return
+    fi
     # shellcheck disable=SC2086
-    { ss-capture --manifest="$1" --where="fold!=$fold" --loop="$loop" $shuffle $2 --seed="$seed" || echo capture >&3; } |
+    { ss-capture --manifest="$1" --where="fold!=$fold" --loop="$loop" $shuffle --device="$(($2 ? $2 : 1))" --seed="$seed" || echo capture >&3; } |
         { ss-featurize || echo featurize >&3; } | { ss-cat --stream --every="$thin" || echo cat >&3; }
 }
 
@@ -97,14 +123,14 @@ learn_alone() {
         share "$share" >"$manifest"
     fi
     # shellcheck disable=SC2086
-    hear "$manifest" '' | if [ -n "$quarter" ]; then stamp; else cat; fi |
+    hear "$manifest" "${share:-0}" | if [ -n "$quarter" ]; then stamp; else cat; fi |
         { ss-train -m "$name.safetensors" $quarter --seed="$seed" --log="$name.log" $train || echo train >&3; }
 }
 
 # Device I: all that it hears goes to the refiner, but for what it finishes itself. It does not run ahead of it.
 device() {
     # shellcheck disable=SC2086
-    hear "$name.d/$1.csv" "--device=$1" |
+    hear "$name.d/$1.csv" "$1" |
         if [ -n "$quarter" ]; then
             cp "$name.safetensors" "$name.d/$1.safetensors"
             stamp | { ss-train -m "$name.d/$1.safetensors" $quarter --state="$name.d/$1" --seed="$seed" || echo train >&3; }
@@ -128,14 +154,14 @@ learn_together() {
         --seed="$seed" --log="$name.log" $train &
     serve=$!
     i=0
-    until [ -S "$name.d/socket" ] || [ $i -ge 100 ]; do
+    until [ -S "$name.d/socket" ] || [ "$i" -ge 100 ]; do
         i=$((i + 1))
         sleep 0.1
     done
     devices=''
     for i in 1 2 3; do
-        share $i >"$name.d/$i.csv"
-        device $i &
+        share "$i" >"$name.d/$i.csv"
+        device "$i" &
         devices="$devices $!"
     done
     # shellcheck disable=SC2086
@@ -154,7 +180,7 @@ cell() {
     case $method in
     logmel*) made='no learning' ;;
     random) made=$SS_EXP_INIT ;;
-    *) made="$SS_EXP_INIT | $options | loop $SS_EXP_LOOP" ;;
+    *) made="$SS_EXP_INIT | $options | loop $SS_EXP_LOOP${SS_EXP_TRACK:+ | $(basename "$SS_EXP_TRACK")}" ;;
     esac
     mkdir -p "$SS_EXP_OUT/$method"
     if [ -s "$name.json" ]; then
@@ -291,12 +317,12 @@ if [ "${1:-}" = --cell ]; then
 fi
 
 out=$top/build/experiment methods=$all_methods folds='' seeds=1 only_table='' jobs=${JOBS:-2} manifest=''
-SS_EXP_INIT=--width=1/4 SS_EXP_LOOP=6 SS_EXP_KEEP='' SS_EXP_ADDED='' SS_EXP_AGAINST=logmel
+SS_EXP_INIT=--width=1/4 SS_EXP_LOOP=6 SS_EXP_KEEP='' SS_EXP_ADDED='' SS_EXP_TRACK='' SS_EXP_SOUND='' SS_EXP_AGAINST=logmel
 while [ $# -gt 0 ]; do
     value='' takes=1
     case $1 in
     --*=*) value=${1#*=} takes=0 ;;
-    --out | --methods | --add | --folds | --seeds | --loop | --init | --against | --jobs)
+    --out | --methods | --add | --track | --sound | --folds | --seeds | --loop | --init | --against | --jobs)
         [ $# -gt 1 ] || { complain "$1 needs a value" && exit 2; }
         value=$2
         ;;
@@ -312,6 +338,8 @@ while [ $# -gt 0 ]; do
     --folds) folds=$(echo "$value" | tr ',' ' ') ;;
     --seeds) seeds=$(echo "$value" | tr ',' ' ') ;;
     --loop) SS_EXP_LOOP=$value ;;
+    --track) SS_EXP_TRACK=$value ;;
+    --sound) SS_EXP_SOUND=$value ;;
     --init) SS_EXP_INIT=$value ;;
     --against) SS_EXP_AGAINST=$value ;;
     --jobs) jobs=$value ;;
@@ -331,9 +359,12 @@ done
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 SS_EXP_OUT=$out
-export PATH SS_EXP_OUT SS_EXP_INIT SS_EXP_LOOP SS_EXP_KEEP SS_EXP_ADDED SS_EXP_AGAINST
+export PATH SS_EXP_OUT SS_EXP_INIT SS_EXP_LOOP SS_EXP_KEEP SS_EXP_ADDED SS_EXP_AGAINST SS_EXP_TRACK SS_EXP_SOUND
 for method in $(echo "$methods" | tr ',' ' '); do
     spec "$method" >/dev/null || { complain "no method '$method'; try --help" && exit 2; }
+done
+for f in $SS_EXP_TRACK $SS_EXP_SOUND; do
+    [ -r "$f" ] || { complain "cannot read '$f'" && exit 3; }
 done
 if [ -n "$only_table" ]; then
     table

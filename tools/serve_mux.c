@@ -439,6 +439,8 @@ static void answer_comes(const ss_record *rec)
     route *t = all ? NULL : route_of(rec->device, rec->epoch);
     if (!all && !t)
         return; /* who asked has gone */
+    if (t && t->c->ended && !t->c->finishing) /* as long as its answers come, it waits for the last one */
+        t->c->finish_ms = now_ms() + m.set->drain_ms;
     if (rec->type == SS_TYPE_RESUME) {
         /* What was acknowledged before is in it. */
         t->resume = *rec;
