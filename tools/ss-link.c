@@ -60,6 +60,7 @@ static const tool_program program = {
 enum {
     WINDOW = 64 << 10,   /* bytes that wait for the connection, or for standard output, in encoded form */
     TOGETHER = 32 << 10, /* bytes for whose sake nothing is held back any longer */
+    KEEP_MS = 60000,     /* that long at most, whatever a stamp says */
     BATCH = 1 << 20,     /* bytes taken from one descriptor before the others are looked at again */
     RETURNS = 8 << 20,   /* bytes of answers that wait for standard output */
     GRACE_MS = 1000,     /* a source that was told to stop and gives nothing for so long has ended */
@@ -92,6 +93,8 @@ static struct {
     int64_t heard_ms; /* when input came last */
     uint64_t held;    /* bytes put since the connection had nothing left to send */
     int64_t held_ns;
+    uint64_t kept,
+        keep; /* windows put since then whose stamp says to keep them back; until there are so many */
     /* spool */
     ss_spool *spool;
     bool dirty, disk_bad;
@@ -536,9 +539,11 @@ static int end_forward(bool whole, ss_err *e)
 /* When what is small may go: true, or *wait in ms. */
 static bool may_send(int64_t now, int *wait)
 {
-    if (opt_delay <= 0 || l.ended || l.held >= TOGETHER || !ss_spool_unsent(l.spool))
+    bool keep = l.kept < l.keep;
+    double delay = keep ? KEEP_MS : opt_delay;
+    if (delay <= 0 || l.ended || l.held >= TOGETHER || !ss_spool_unsent(l.spool))
         return true;
-    int64_t left = l.held_ns + (int64_t)(opt_delay * 1e6) - now;
+    int64_t left = l.held_ns + (int64_t)(delay * 1e6) - now;
     if (left <= 0)
         return true;
     *wait = (int)((left + 999999) / 1000000);
@@ -567,7 +572,7 @@ static int fill(int *wait, ss_err *e)
         const ss_record *rec;
         int rc = ss_spool_next(l.spool, &rec, e);
         if (rc == 0) {
-            l.held = 0;
+            l.held = l.kept = l.keep = 0;
             return SS_OK;
         }
         if (rc == 2) { /* all that is left is for the next connection */
@@ -799,6 +804,9 @@ static int take_in(const ss_record *given, ss_err *e)
         l.held_ns = ss_clock_mono_ns();
     l.held += ss_record_bytes(&rec);
     if (rec.type == SS_TYPE_DATA) {
+        /* One that may not wait takes those before it along. */
+        l.keep = ss_attr_uint(&rec.attrs, SS_ATTR_HOLD, 0);
+        l.kept = l.keep ? l.kept + 1 : 0;
         l.windows++;
         l.cut = cut_of(&rec);
         l.dtype = rec.dtype;
