@@ -23,7 +23,7 @@
 #   --init OPTIONS    of ss-model init (default --width=1/4)
 #   --against METHOD  that the others are tested against, clip by clip (default logmel)
 #   --jobs N          cells at once (default: environment JOBS, else 2)
-#   --keep            keep the embeddings too
+#   --keep            keep the embeddings too, and the server's model where a device's is judged
 #   --table           only print the table of what is there
 #
 # Programs: build/tools, or those in PATH.
@@ -168,7 +168,10 @@ learn_together() {
     wait $devices
     kill "$serve"
     wait "$serve" || echo serve >&3
-    [ -z "$quarter" ] || mv "$name.d/1.safetensors" "$name.safetensors"
+    if [ -n "$quarter" ]; then
+        [ -z "$SS_EXP_KEEP" ] || mv "$server" "$name.server.safetensors"
+        mv "$name.d/1.safetensors" "$name.safetensors"
+    fi
     rm -rf "$name.d"
 }
 
