@@ -11,7 +11,7 @@ for page in "$SS_SRC"/man/*.1 "$SS_SRC"/man/*.7; do
         ex {
             gsub(/\\-/, "-"); gsub(/\\e/, "\\"); gsub(/\\&/, ""); gsub(/\\\(aq/, q); gsub(/\\\(dq/, "\""); gsub(/\\\(ti/, "~"); gsub(/\\\(ha/, "^")
             if (more) { cmd = cmd "\n" $0 } else if (/^\$ /) { flush_cmd(); cmd = substr($0, 3); have = 1 } else if (have) { out = out $0 "\n"; next } else next
-            more = /\\$/
+            more = /[\\|]$/ # a command that goes on
         }
         function flush_cmd() {
             if (!have) return

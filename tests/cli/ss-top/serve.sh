@@ -33,11 +33,14 @@ try:
     running.append(start('device', SS_SOUND='synth:1 --realtime --loop=0', SS_DEVICE='3', SS_SERVER='unix:sock', SS_DATA='e',
                          SS_STATE='S', SS_POLICY='--policy=fixed --cut=5', SS_LINK='--retry=0.1'))
     until(lambda: os.path.exists('T/loss') and os.path.exists('T/device.3/u') and top('--check', 'T', 'S') == (0, ''))
-    code, text = top('--once', '--json', 'T')
-    rows = {r['state']: r for r in map(json.loads, text.splitlines())}
-    assert code == 0 and sorted(rows) == ['T', 'device.3'], rows
-    d = rows['device.3']
-    assert d['connected'] == 1 and d['cut'] == '5' and 0.5 < d['windows_per_second'] < 8, d
+    def is_seen():
+        code, text = top('--once', '--json', 'T')
+        rows = {r['state']: r for r in map(json.loads, text.splitlines())}
+        assert code == 0 and sorted(rows) == ['T', 'device.3'], rows
+        d = rows['device.3']
+        assert d['connected'] == 1 and d['cut'] == '5', d
+        return 0.5 < d['windows_per_second'] < 8  # on a busy machine they come in bursts
+    until(is_seen)
     # The device goes; its last windows arrive.
     ended(running[1])
     until(lambda: top('--check', 'T')[1].startswith('device.3: not connected for '))
