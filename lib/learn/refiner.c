@@ -849,6 +849,8 @@ static int parts(ss_refiner *r, ss_checkpoint_part out[16])
     out[k++] = (ss_checkpoint_part){"pending", SS_DTYPE_I64, every * PENDING_WORDS, r->pending};
     out[k++] = (ss_checkpoint_part){"pending.x", SS_DTYPE_F32, every * r->most, r->x};
     out[k++] = (ss_checkpoint_part){"gradients", SS_DTYPE_I32, every, r->which};
+    if (r->config.gradients && r->ngradient)
+        out[k++] = (ss_checkpoint_part){"gradients.x", SS_DTYPE_F32, every * r->most, r->dx};
     out[k++] = (ss_checkpoint_part){"watch", SS_DTYPE_F64, sizeof r->watch / sizeof(double), &r->watch};
     if (slots) {
         out[k++] = (ss_checkpoint_part){"ring.devices", SS_DTYPE_I64, slots * SLOT_WORDS, r->slot};
