@@ -137,7 +137,7 @@ device() {
         else
             cat
         fi |
-        { ss-link --drop=none --spool-size=1M --drain=600 "unix:$name.d/socket" || echo link >&3; } |
+        { ss-link --drop=none --spool-size=1M --drain=600 --state="$name.d/$1" "unix:$name.d/socket" || echo link >&3; } |
         if [ -n "$quarter" ]; then ss-apply --state="$name.d/$1" || echo apply >&3; else cat; fi
 }
 

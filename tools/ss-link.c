@@ -117,7 +117,7 @@ static struct {
     flight *flight;
     size_t flights, flight_room, flight_from;
     bool probing;
-    int64_t probed_ms;
+    int64_t probed_ms, told_ms; /* last hello; last since the connection began */
     uint32_t device; /* identity of a hello */
     uint64_t epoch;
     ss_bandwidth_mark probe;
@@ -440,7 +440,7 @@ static int connect_now(ss_err *e)
         return SS_OK;
     ss_header own = {0};
     l.finished = l.peer_ended = l.other = false;
-    l.sent_ms = l.alive_ms = l.point_ms = now_ms();
+    l.sent_ms = l.told_ms = l.alive_ms = l.point_ms = now_ms();
     rc = ss_header_copy(&own, h, e);
     if (!rc)
         rc = tool_add_provenance(&own, e);
@@ -632,13 +632,18 @@ static int keep_alive(int64_t now, ss_err *e)
 {
     size_t n;
     int64_t every = (int64_t)(opt_keepalive * 1e3);
-    if (l.state != UP || !opt_ack || (ss_writer_pending(l.w, &n), n))
+    if (l.state != UP || !opt_ack)
+        return SS_OK;
+    /* Never so busy that it does not say which weights this device has, since what it misses comes by that.
+     */
+    bool overdue = l.got_resume && !l.probing && (l.device || l.epoch) && now >= l.told_ms + 3 * every;
+    if (!overdue && (ss_writer_pending(l.w, &n), n))
         return SS_OK;
     bool measure =
         l.got_resume && !l.flights && !l.probing && (l.device || l.epoch) && now >= l.probed_ms + every;
-    if (!measure && now < l.sent_ms + every)
+    if (!overdue && !measure && now < l.sent_ms + every)
         return SS_OK;
-    l.sent_ms = l.probed_ms = now;
+    l.sent_ms = l.probed_ms = l.told_ms = now;
     return put_forward(&(ss_record){.type = SS_TYPE_KEEPALIVE, .device = l.device, .epoch = l.epoch}, e);
 }
 

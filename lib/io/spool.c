@@ -587,8 +587,8 @@ bool ss_spool_resume(ss_spool *s, const ss_record *rec)
     if (!q)
         return false;
     bool none = ss_attr_has(&rec->attrs, SS_ATTR_COUNT) && !ss_attr_uint(&rec->attrs, SS_ATTR_COUNT, 0);
-    if (q->state != ASKED) /* an answer to a hello that only measured the way */
-        return true;
+    if (q->state != ASKED) /* an answer to a hello that only measured the way: what is durable is acknowledged */
+        return none || ss_spool_ack(s, rec);
     q->state = GOING;
     /* A server that has lost what it acknowledged is told of the hole. */
     q->known = !none || (q->known && q->acked);

@@ -68,7 +68,8 @@ int ss_spool_begin(ss_spool *s, const ss_header **h, ss_err *e);
  */
 int ss_spool_next(ss_spool *s, const ss_record **rec, ss_err *e);
 
-/** The other side's answer to a hello, and its acknowledgements. True if it belongs to something known. */
+/** The other side's answer to a hello (one in the middle acknowledges), and its acknowledgements. True if it
+ * belongs to something known. */
 bool ss_spool_resume(ss_spool *s, const ss_record *rec);
 bool ss_spool_ack(ss_spool *s, const ss_record *rec);
 /** Remove what is no longer needed: whole segments; all, when `all` and nothing is left to acknowledge. */

@@ -245,6 +245,14 @@ START_TEST(what_is_dropped)
             ck_assert_uint_eq(next, N);
             ck_assert_uint_eq(gaps, dropped);
             ck_assert_uint_eq(data + gaps, N);
+            uint64_t queue = ss_spool_queue(s);
+            ck_assert_uint_gt(queue, 0);
+            ck_assert(ss_spool_resume(s, &resume)); /* that of a hello in the middle: nothing new */
+            ck_assert_uint_eq(ss_spool_queue(s), queue);
+            resume.seq = N - 1;
+            ss_attr_clear(&resume.attrs, SS_ATTR_COUNT);
+            ck_assert(ss_spool_resume(s, &resume)); /* everything is durable */
+            ck_assert_uint_eq(ss_spool_queue(s), 0);
             if (drop == SS_DROP_OLDEST) {
                 ck_assert_uint_eq(front, 0);
                 ck_assert_uint_eq(back, N / 10);
