@@ -584,3 +584,14 @@ int tool_writer_finish(ss_writer **w, int rc, ss_err *e)
     input_fd = -1;
     return rc;
 }
+
+const struct tool_stage tool_stages[TOOL_STAGES] = {
+    {"capture", SS_ATTR_T_CAPTURE, 0},
+    {"featurize", SS_ATTR_T_FEATURIZE, SS_ATTR_W_FEATURIZE},
+    {"policy", SS_ATTR_T_POLICY, SS_ATTR_W_POLICY},
+    {"encode", SS_ATTR_T_ENCODE, SS_ATTR_W_ENCODE},
+    {"train", SS_ATTR_T_TRAIN, SS_ATTR_W_TRAIN},
+    {"link", SS_ATTR_T_LINK, SS_ATTR_W_LINK},
+    {"serve", SS_ATTR_T_SERVE, SS_ATTR_W_SERVE},
+    {"finish", SS_ATTR_T_FINISH, SS_ATTR_W_FINISH},
+};

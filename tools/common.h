@@ -134,4 +134,12 @@ double tool_budget_left(tool_budget *b);
 int tool_parse_int(const char *text, const char *what, double min, double max, int *out, ss_err *e);
 int tool_parse_real(const char *text, const char *what, double min, double max, double *out, ss_err *e);
 
+/* Where records spend their time, in the order in which they pass: attributes of work and of waiting before
+ * it. */
+enum { TOOL_STAGES = 8 };
+extern const struct tool_stage {
+    const char *name;
+    int work, wait; /* 0: none */
+} tool_stages[TOOL_STAGES];
+
 #endif

@@ -533,21 +533,6 @@ int plot_timeline(figure *f, plot_input *in, ss_err *e)
 
 /* ---- latency by stage ---- */
 
-static const struct {
-    const char *name;
-    int work, wait;
-} stages[] = {
-    {"capture", SS_ATTR_T_CAPTURE, 0},
-    {"featurize", SS_ATTR_T_FEATURIZE, SS_ATTR_W_FEATURIZE},
-    {"policy", SS_ATTR_T_POLICY, SS_ATTR_W_POLICY},
-    {"encode", SS_ATTR_T_ENCODE, SS_ATTR_W_ENCODE},
-    {"train", SS_ATTR_T_TRAIN, SS_ATTR_W_TRAIN},
-    {"link", SS_ATTR_T_LINK, SS_ATTR_W_LINK},
-    {"serve", SS_ATTR_T_SERVE, SS_ATTR_W_SERVE},
-    {"finish", SS_ATTR_T_FINISH, SS_ATTR_W_FINISH},
-};
-enum { STAGES = sizeof stages / sizeof *stages };
-
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -555,8 +540,8 @@ static int ascending(const void *a, const void *b)
 }
 
 typedef struct latencies {
-    column of[2][STAGES], all; /* ms, of work and waiting */
-    double low, high;          /* that the axis shows */
+    column of[2][TOOL_STAGES], all; /* ms, of work and waiting */
+    double low, high;               /* that the axis shows */
 } latencies;
 
 static bool stage_there(const latencies *l, int stage)
@@ -600,12 +585,12 @@ static void draw_latency(figure *f, latencies *l)
 {
     int rows = 0, row;
     bool any[2] = {false, false};
-    for (int i = 0; i < STAGES; i++)
+    for (int i = 0; i < TOOL_STAGES; i++)
         rows += stage_there(l, i);
     for (int wait = 0; wait < 2; wait++) {
         row = rows;
         fprintf(f->script, "$p%d << EOD\n", wait);
-        for (int i = 0; i < STAGES; i++) {
+        for (int i = 0; i < TOOL_STAGES; i++) {
             any[wait] |= l->of[wait][i].n > 0;
             latency_row(f, l, &l->of[wait][i], row + (wait ? 0.15 : -0.15));
             row -= stage_there(l, i);
@@ -616,9 +601,9 @@ static void draw_latency(figure *f, latencies *l)
     latency_row(f, l, &l->all, 0);
     fputs("EOD\nset ytics ('all' 0", f->script);
     row = rows;
-    for (int i = 0; i < STAGES; i++)
+    for (int i = 0; i < TOOL_STAGES; i++)
         if (stage_there(l, i))
-            fprintf(f->script, ", '%s' %d", stages[i].name, row--);
+            fprintf(f->script, ", '%s' %d", tool_stages[i].name, row--);
     fprintf(f->script,
             ")\nset yrange [-0.6:%d.6]\nset xlabel 'median, and 5 %% to 95 %% of the records'\n"
             "set key outside top right horizontal reverse Left\nset bars 0.4\nset rmargin at screen 0.95\n",
@@ -640,8 +625,8 @@ int plot_latency(figure *f, plot_input *in, ss_err *e)
     int rc;
     while ((rc = next(in, in->r, &rec, e)) > 0) {
         double sum = latency_of(rec);
-        for (int i = 0; i < 2 * STAGES && rc >= 0; i++) {
-            int a = i % 2 ? stages[i / 2].wait : stages[i / 2].work;
+        for (int i = 0; i < 2 * TOOL_STAGES && rc >= 0; i++) {
+            int a = i % 2 ? tool_stages[i / 2].wait : tool_stages[i / 2].work;
             if (a && ss_attr_has(&rec->attrs, a))
                 rc = push(&l.of[i % 2][i / 2], (double)ss_attr_uint(&rec->attrs, a, 0) * 1e-3, e);
         }
@@ -654,7 +639,7 @@ int plot_latency(figure *f, plot_input *in, ss_err *e)
         rc = nothing(in, e);
     if (rc == 0)
         draw_latency(f, &l);
-    for (int i = 0; i < 2 * STAGES; i++)
+    for (int i = 0; i < 2 * TOOL_STAGES; i++)
         clear(&l.of[i % 2][i / 2]);
     clear(&l.all);
     return rc;

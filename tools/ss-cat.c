@@ -445,21 +445,7 @@ typedef struct spread {
     uint32_t bin[BINS];
 } spread;
 
-static const struct {
-    const char *stage;
-    int work, wait;
-} stages[] = {
-    {"capture", SS_ATTR_T_CAPTURE, 0},
-    {"featurize", SS_ATTR_T_FEATURIZE, SS_ATTR_W_FEATURIZE},
-    {"policy", SS_ATTR_T_POLICY, SS_ATTR_W_POLICY},
-    {"encode", SS_ATTR_T_ENCODE, SS_ATTR_W_ENCODE},
-    {"train", SS_ATTR_T_TRAIN, SS_ATTR_W_TRAIN},
-    {"link", SS_ATTR_T_LINK, SS_ATTR_W_LINK},
-    {"serve", SS_ATTR_T_SERVE, SS_ATTR_W_SERVE},
-    {"finish", SS_ATTR_T_FINISH, SS_ATTR_W_FINISH},
-};
-enum { NSTAGES = sizeof stages / sizeof *stages };
-static spread *waits, *works, *whole; /* [NSTAGES], [NSTAGES], [1] */
+static spread *waits, *works, *whole; /* [TOOL_STAGES], [TOOL_STAGES], [1] */
 
 static void spread_add(spread *s, uint64_t us)
 {
@@ -483,11 +469,11 @@ static uint64_t spread_quantile(const spread *s, double q)
 
 static int latency_open(ss_err *e)
 {
-    waits = ss_zalloc(2 * NSTAGES + 1, sizeof *waits);
+    waits = ss_zalloc(2 * TOOL_STAGES + 1, sizeof *waits);
     if (!waits)
         return ss_err_set(e, SS_ENOMEM, "out of memory");
-    works = waits + NSTAGES;
-    whole = works + NSTAGES;
+    works = waits + TOOL_STAGES;
+    whole = works + TOOL_STAGES;
     return SS_OK;
 }
 
@@ -495,8 +481,8 @@ static void latency_add(const ss_record *rec)
 {
     uint64_t sum = 0;
     bool any = false;
-    for (int i = 0; i < NSTAGES; i++) {
-        const int attr[2] = {stages[i].wait, stages[i].work};
+    for (int i = 0; i < TOOL_STAGES; i++) {
+        const int attr[2] = {tool_stages[i].wait, tool_stages[i].work};
         for (int k = 0; k < 2; k++)
             if (ss_attr_has(&rec->attrs, attr[k])) {
                 uint64_t us = ss_attr_uint(&rec->attrs, attr[k], 0);
@@ -525,9 +511,9 @@ static void latency_print(void)
     if (!tool_set.json)
         printf("%-10s %-5s %9s %10s %10s %10s %10s\n", "stage", "time", "records", "min/us", "median/us",
                "p95/us", "max/us");
-    for (int i = 0; i < NSTAGES; i++) {
-        latency_row(stages[i].stage, "wait", &waits[i]);
-        latency_row(stages[i].stage, "work", &works[i]);
+    for (int i = 0; i < TOOL_STAGES; i++) {
+        latency_row(tool_stages[i].name, "wait", &waits[i]);
+        latency_row(tool_stages[i].name, "work", &works[i]);
     }
     latency_row("all", "both", whole);
 }

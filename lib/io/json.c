@@ -456,6 +456,13 @@ int ss_json_object(const cJSON *o, const char *key, const cJSON **out, ss_err *e
     return 1;
 }
 
+int ss_json_needed(int got, const char *key, ss_err *e)
+{
+    if (got == 0)
+        return ss_err_set(e, SS_EDAMAGED, "there is no '%s'", key);
+    return got < 0 ? got : SS_OK;
+}
+
 int ss_json_only(const cJSON *o, const char *const *keys, size_t n, ss_err *e)
 {
     for (const cJSON *c = o->child; c; c = c->next) {

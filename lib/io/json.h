@@ -48,6 +48,10 @@ int ss_json_string(const struct cJSON *o, const char *key, size_t max, const cha
 int ss_json_array(const struct cJSON *o, const char *key, const struct cJSON **out, ss_err *e);
 int ss_json_object(const struct cJSON *o, const char *key, const struct cJSON **out, ss_err *e);
 
+/** What one of these returned for `key`, where the member must be there: SS_OK, or negative (none:
+ * SS_EDAMAGED). */
+int ss_json_needed(int got, const char *key, ss_err *e);
+
 /** Refuse members of `o` other than keys[n]: SS_EDAMAGED, naming the first. */
 int ss_json_only(const struct cJSON *o, const char *const *keys, size_t n, ss_err *e);
 

@@ -166,22 +166,15 @@ void ss_learned_free(ss_learned *l)
     ss_free(l);
 }
 
-static int missing(int got, const char *key, ss_err *e)
-{
-    if (got == 0)
-        return ss_err_set(e, SS_EDAMAGED, "there is no '%s'", key);
-    return got < 0 ? got : SS_OK;
-}
-
 static int number(const cJSON *o, const char *key, double min, double max, double *out, ss_err *e)
 {
-    return missing(ss_json_number(o, key, min, max, out, e), key, e);
+    return ss_json_needed(ss_json_number(o, key, min, max, out, e), key, e);
 }
 
 static int whole(const cJSON *o, const char *key, int min, int max, int *out, ss_err *e)
 {
     int64_t v = 0;
-    int rc = missing(ss_json_int(o, key, min, max, &v, e), key, e);
+    int rc = ss_json_needed(ss_json_int(o, key, min, max, &v, e), key, e);
     *out = (int)v;
     return rc;
 }
@@ -189,7 +182,7 @@ static int whole(const cJSON *o, const char *key, int min, int max, int *out, ss
 /* The array under `key` and its length, from min to max. */
 static int list(const cJSON *o, const char *key, int min, int max, const cJSON **out, int *n, ss_err *e)
 {
-    int rc = missing(ss_json_array(o, key, out, e), key, e);
+    int rc = ss_json_needed(ss_json_array(o, key, out, e), key, e);
     if (rc)
         return rc;
     *n = cJSON_GetArraySize(*out);
@@ -226,11 +219,11 @@ static int read_action(const cJSON *o, ss_split_action *a, int hold, ss_err *e)
         return ss_err_set(e, SS_EDAMAGED, "expected an object");
     int rc = ss_json_only(o, keys, sizeof keys / sizeof *keys, e);
     if (!rc)
-        rc = missing(ss_json_string(o, "cut", 15, &cut, e), "cut", e);
+        rc = ss_json_needed(ss_json_string(o, "cut", 15, &cut, e), "cut", e);
     if (!rc && (a->cut = ss_cut_parse(cut)) < 0)
         rc = ss_err_set(e, SS_EDAMAGED, "cut is '%s', expected input, 0..8 or embedding", cut);
     if (!rc)
-        rc = missing(ss_json_string(o, "codec", SS_PROFILE_CODEC - 1, &codec, e), "codec", e);
+        rc = ss_json_needed(ss_json_string(o, "codec", SS_PROFILE_CODEC - 1, &codec, e), "codec", e);
     if (!rc && !ss_profile_codec_valid(codec))
         rc = ss_err_set(e, SS_EDAMAGED, "codec is '%s', expected 1 to %d of a-z, 0-9 and -", codec,
                         SS_PROFILE_CODEC - 1);
@@ -300,7 +293,7 @@ static int read_top(ss_learned **out, const cJSON *o, ss_err *e)
     int version = 0, hidden = 0, in = 0, n = 0, size = 0;
     if (!cJSON_IsObject(o))
         return ss_err_set(e, SS_EDAMAGED, "expected an object");
-    int rc = missing(ss_json_string(o, "format", 31, &format, e), "format", e);
+    int rc = ss_json_needed(ss_json_string(o, "format", 31, &format, e), "format", e);
     if (!rc && strcmp(format, "streamsplit-policy"))
         rc = ss_err_set(e, SS_EUNFIT, "format is '%s', expected streamsplit-policy", format);
     if (!rc)
@@ -310,7 +303,7 @@ static int read_top(ss_learned **out, const cJSON *o, ss_err *e)
     if (!rc)
         rc = ss_json_only(o, keys, sizeof keys / sizeof *keys, e);
     if (!rc)
-        rc = missing(ss_json_string(o, "note", SS_LEARNED_NOTE - 1, &note, e), "note", e);
+        rc = ss_json_needed(ss_json_string(o, "note", SS_LEARNED_NOTE - 1, &note, e), "note", e);
     if (!rc)
         rc = whole(o, "hidden", 1, SS_LEARNED_MAX_HIDDEN, &hidden, e);
     if (!rc)

@@ -20,34 +20,26 @@ static const char *const sources[] = {"model", "rapl", "battery"};
 
 /* ---- reading ---- */
 
-/* What a getter of io/json.h returned, where the member must be there. */
-static int need(int got, const char *key, ss_err *e)
-{
-    if (got == 0)
-        return ss_err_set(e, SS_EDAMAGED, "there is no '%s'", key);
-    return got < 0 ? got : SS_OK;
-}
-
 static int number(const cJSON *o, const char *key, double min, double max, double *out, ss_err *e)
 {
-    return need(ss_json_number(o, key, min, max, out, e), key, e);
+    return ss_json_needed(ss_json_number(o, key, min, max, out, e), key, e);
 }
 
 static int whole(const cJSON *o, const char *key, int64_t min, int64_t max, int64_t *out, ss_err *e)
 {
-    return need(ss_json_int(o, key, min, max, out, e), key, e);
+    return ss_json_needed(ss_json_int(o, key, min, max, out, e), key, e);
 }
 
 static int object(const cJSON *o, const char *key, const cJSON **out, ss_err *e)
 {
-    return need(ss_json_object(o, key, out, e), key, e);
+    return ss_json_needed(ss_json_object(o, key, out, e), key, e);
 }
 
 /* to [room], which a text that fits fills with its NUL. */
 static int text_of(const cJSON *o, const char *key, size_t room, char *to, ss_err *e)
 {
     const char *s;
-    int rc = need(ss_json_string(o, key, room - 1, &s, e), key, e);
+    int rc = ss_json_needed(ss_json_string(o, key, room - 1, &s, e), key, e);
     if (!rc)
         memcpy(to, s, strlen(s) + 1);
     return rc;
@@ -158,7 +150,7 @@ static int read_choice(const cJSON *o, ss_profile_choice *c, ss_err *e)
 static int read_choices(ss_profile **out, const cJSON *o, ss_err *e)
 {
     const cJSON *all, *c;
-    int rc = need(ss_json_array(o, "choices", &all, e), "choices", e);
+    int rc = ss_json_needed(ss_json_array(o, "choices", &all, e), "choices", e);
     if (rc)
         return rc;
     int n = cJSON_GetArraySize(all);
