@@ -1,6 +1,7 @@
 /* ss-profile: what each choice of a cut and a codec costs on this device, and keeps. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,10 @@
 #include "base/mem.h"
 #include "io/atomic.h"
 #include "io/json.h"
+#include "io/manifest.h"
 #include "io/sound.h"
 #include "kernels/int8.h"
+#include "learn/probe.h"
 #include "memory/mixture.h"
 #include "nn/codec.h"
 #include "nn/net.h"
@@ -33,9 +36,9 @@ enum { CUTS = SS_CUT_EMBEDDING + 1, MAX_CODECS = 64, MAX_CHOICES = SS_PROFILE_MA
 #define IDLE_S 2   /* heard to for the idle power, where it can be measured */
 #define MICROS 100 /* of stages before, as records have them: one or two bytes */
 
-static const char *model_path, *compare, *server_path, *energy_name = "auto", *radio = "wifi", *arith = "f32",
-                                                       *device_name, *system_root;
-static int windows = 200;
+static const char *model_path, *reference_path, *manifest_path, *compare, *server_path, *device_name,
+    *system_root, *energy_name = "auto", *radio = "wifi", *arith = "f32", *uncertainty = "novelty";
+static int windows = 200, test_fold;
 static ss_paths sounds;
 static uint64_t synth_seed = 1;
 
@@ -53,11 +56,19 @@ static int add_sound(const char *text, ss_err *e)
 static const tool_option options[] = {
     {"data", 0, OPT_CALL, NULL, 0, 0, "SOUND", "file, folder or @LIST, and operands behind it; else synth:1",
      add_sound},
+    {"manifest", 0, OPT_STRING, &manifest_path, 0, 0, "FILE",
+     "in place of these: labelled clips in folds, for a probe", NULL},
+    {"test-fold", 0, OPT_INT, &test_fold, 0, INT_MAX, "N",
+     "whose clips are measured, the probe learns the others; 0: the last", NULL},
+    {"reference", 0, OPT_STRING, &reference_path, 0, 0, "MODEL",
+     "the server's, if it has other weights: it finishes, and is compared with", NULL},
+    {"uncertainty", 0, OPT_CHOICE, &uncertainty, 0, 0, "novelty|u", "by which windows are told apart", NULL},
     {"windows", 'n', OPT_INT, &windows, 1, 1 << 20, "N", "to measure, if there are as many", NULL},
     {"arith", 0, OPT_CHOICE, &arith, 0, 0, "f32|f16|int8", "arithmetic of both halves", NULL},
     {"compare", 0, OPT_STRING, &compare, 0, 0, "NAME,...",
      "beside the cuts: opus, opus:RATE, flac, pcm, logmel", NULL},
-    {"server", 0, OPT_STRING, &server_path, 0, 0, "PROFILE", "the other half's times, measured there", NULL},
+    {"server", 0, OPT_STRING, &server_path, 0, 0, "PROFILE",
+     "the other half's times, and a probe's quality, measured there", NULL},
     {"energy", 0, OPT_STRING, &energy_name, 0, 0, "NAME", "auto, measured, a device, or a profile's file",
      NULL},
     {"radio", 0, OPT_CHOICE, &radio, 0, 0, "wifi|lte", "of which the constants are taken", NULL},
@@ -88,12 +99,12 @@ typedef struct choice {
 } choice;
 
 static struct profile {
-    ss_model *m;
+    ss_model *m, *server; /* the same without --reference */
     ss_mixture *mixture;
     ss_pool *pool;
-    ss_net *exact, *net; /* f32; with --arith=f16, or the same */
+    ss_net *exact, *net; /* the server's in f32; the device's, which may be the same */
     ss_net_i8 *head[CUTS], *tail[CUTS];
-    runner_codecs codecs;
+    runner_codecs codecs, server_codecs;
     bool int8;
     ss_logmel_config front_config;
     ss_logmel *front;
@@ -106,8 +117,18 @@ static struct profile {
     void *payload;
     float *exact_z; /* of the windows of this clip [room][dim] */
     size_t clip_windows, room;
-    double *u; /* [windows] of those measured */
-    size_t measured;
+    double *u;             /* [windows] of those measured */
+    bool *first;           /* [windows] of a clip */
+    size_t measured, last; /* windows; how many there may be at the end of this clip */
+    /* The probe: [taught] windows of the server's embeddings in double that it learns, then it. */
+    bool teaching;
+    uint32_t label; /* of this clip */
+    double *lesson, *probability;
+    uint32_t *lesson_label;
+    bool *lesson_held;
+    size_t taught, lesson_room, clip;
+    ss_probe probe;
+    size_t right; /* windows that it names by the exact embedding */
     bool warm;
     uint64_t seq;
     ss_meter *meter;
@@ -227,8 +248,8 @@ static int run_tail(int cut, bool numbers)
         memcpy(p.z, p.back, p.dim * sizeof *p.z);
         return SS_OK;
     }
-    if (!p.int8)
-        return ss_net_run_between(p.net, cut, SS_CUT_EMBEDDING, 1, p.back, p.z);
+    if (!p.int8 || p.server != p.m)
+        return ss_net_run_between(p.server != p.m ? p.exact : p.net, cut, SS_CUT_EMBEDDING, 1, p.back, p.z);
     return ss_net_i8_run(p.tail[cut], 1, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, p.back, SS_DTYPE_F32, p.z);
 }
 
@@ -282,10 +303,23 @@ static int pack(const choice *c, ss_record *rec, ss_err *e)
 static int unpack(const choice *c, const ss_record *rec, ss_err *e)
 {
     size_t n = ss_model_cut_size(&p.m->config, c->cut);
+    if (p.server != p.m)
+        return runner_decode(&p.server_codecs, p.server, rec, c->cut, n, p.back, e);
     if (c->dtype != SS_DTYPE_U8)
         return runner_decode(&p.codecs, p.m, rec, c->cut, n, p.back, e);
     memcpy(p.back, rec->data, n);
     return SS_OK;
+}
+
+/* Does the probe name the class of this clip? NaN without a probe. */
+static double named(const float *z)
+{
+    if (!p.probe.dim)
+        return NAN;
+    double *x = p.lesson; /* which has been learnt */
+    for (size_t i = 0; i < p.dim; i++)
+        x[i] = (double)z[i];
+    return ss_probe_predict(&p.probe, x, p.probability) == p.label;
 }
 
 /* One window through one choice; `ms` has been spent until it was at the cut. */
@@ -306,7 +340,7 @@ static int try_choice(choice *c, double ms, const float *exact, ss_err *e)
     if (rc < 0 || !p.warm)
         return rc;
     return ss_tally_add(&c->tally, device_ms, server_ms, (double)bytes, ss_tally_cosine(exact, p.z, p.dim),
-                        e);
+                        named(p.z), e);
 }
 
 static int try_all(const float *exact, ss_err *e)
@@ -329,9 +363,36 @@ static int try_all(const float *exact, ss_err *e)
     return rc;
 }
 
+/* The window in p.x as one for the probe. */
+static int teach(ss_err *e)
+{
+    if (p.taught == p.lesson_room) {
+        size_t room = p.lesson_room ? 2 * p.lesson_room : 1024;
+        double *x = ss_realloc(p.lesson, room * p.dim, sizeof *x);
+        p.lesson = x ? x : p.lesson;
+        uint32_t *label = ss_realloc(p.lesson_label, room, sizeof *label);
+        p.lesson_label = label ? label : p.lesson_label;
+        bool *held = ss_realloc(p.lesson_held, room, sizeof *held);
+        p.lesson_held = held ? held : p.lesson_held;
+        if (!x || !label || !held)
+            return ss_err_set(e, SS_ENOMEM, "no memory for %zu windows", room);
+        p.lesson_room = room;
+    }
+    if (ss_net_run_between(p.exact, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, p.x, p.z))
+        return ss_err_set(e, SS_EINVAL, "cannot run the network");
+    for (size_t i = 0; i < p.dim; i++)
+        p.lesson[p.taught * p.dim + i] = (double)p.z[i];
+    p.lesson_label[p.taught] = p.label;
+    p.lesson_held[p.taught++] = p.clip % 5 == 0;
+    tool_progress("%zu windows for the probe", p.taught);
+    return SS_OK;
+}
+
 /* The window in p.x through all that is no sound. */
 static int one_window(ss_err *e)
 {
+    if (p.teaching)
+        return teach(e);
     if (p.clip_windows == p.room) {
         size_t room = p.room ? 2 * p.room : 64;
         float *more = ss_realloc(p.exact_z, room * p.dim, sizeof *more);
@@ -354,8 +415,10 @@ static int one_window(ss_err *e)
     if (p.mixture) {
         ss_mixture_score score;
         ss_mixture_rate(p.mixture, exact, &score);
-        p.u[p.measured] = (double)score.u;
+        p.u[p.measured] = (double)(*uncertainty == 'u' ? score.u : score.novelty);
     }
+    p.first[p.measured] = !p.clip_windows;
+    p.right += named(exact) > 0;
     p.measured++;
     p.clip_windows++;
     tool_progress("%zu of %d windows", p.measured, windows);
@@ -408,7 +471,7 @@ static int try_sound(choice *c, const float *x, size_t n, bool last, ss_err *e)
             return ss_err_set(e, SS_EINVAL, "cannot run the network");
         double server_ms = since_ms(begun);
         rc = ss_tally_add(&c->tally, device_ms, server_ms, (double)bytes,
-                          ss_tally_cosine(p.exact_z + c->window++ * p.dim, p.z, p.dim), e);
+                          ss_tally_cosine(p.exact_z + c->window++ * p.dim, p.z, p.dim), named(p.z), e);
         begun = ss_clock_mono_ns();
     }
     return rc;
@@ -419,12 +482,12 @@ static int one_hop(const float *x, size_t n, bool last, ss_err *e)
 {
     int rc = SS_OK;
     for (size_t at = 0, taken; !rc && at < n; at += taken) {
-        if (!ss_logmel_push(p.front, x + at, n - at, &taken) || p.measured == (size_t)windows)
+        if (!ss_logmel_push(p.front, x + at, n - at, &taken) || p.measured == p.last)
             continue;
         ss_logmel_fetch(p.front, p.x, NULL);
         rc = one_window(e);
     }
-    for (int i = 0; i < p.n && !rc; i++)
+    for (int i = 0; i < p.n && !rc && !p.teaching; i++)
         if (!p.choice[i].dtype)
             rc = try_sound(&p.choice[i], x, n, last, e);
     return rc;
@@ -459,7 +522,7 @@ static int play(reading *next, void *from, ss_err *e)
     int rc = SS_OK;
     ssize_t n = next(from, x, p.hop, e);
     /* The last windows that were measured come out of the codecs some hops later. */
-    for (int late = 0; n > 0 && !rc && !tool_stop && late < 2; late += p.measured == (size_t)windows) {
+    for (int late = 0; n > 0 && !rc && !tool_stop && late < 2; late += p.measured == p.last) {
         ssize_t more = next(from, ahead, p.hop, e);
         rc = more < 0 ? (int)more : one_hop(x, (size_t)n, !more, e);
         memcpy(x, ahead, (size_t)(more > 0 ? more : 0) * sizeof *x);
@@ -502,21 +565,87 @@ static ssize_t from_synth(void *from, float *x, size_t n, ss_err *e)
     return (ssize_t)have;
 }
 
+/* A file; one that cannot be read is left out when there is other sound. */
+static int play_file(const char *path, bool others, ss_err *e)
+{
+    ss_source *s = NULL;
+    int rc = ss_source_file(&s, path, 0, &tool_stop, e);
+    if (!rc)
+        rc = play(from_file, s, e);
+    ss_source_close(s);
+    bool of_file = rc == SS_EIO || rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_ELIMIT;
+    if (!of_file || !others)
+        return rc;
+    tool_warn("%s", e->text);
+    return SS_OK;
+}
+
+/* The clips of `fold`, or of all others for the probe: of each the same share of the windows. */
+static int play_clips(const ss_manifest *m, int fold, ss_err *e)
+{
+    size_t clips = 0, share;
+    int rc = SS_OK;
+    for (size_t i = 0; i < m->n; i++)
+        clips += m->clip[i].label >= 0 && m->clip[i].fold == fold;
+    share = ((size_t)windows + clips - 1) / clips;
+    for (p.clip = 0; p.clip < m->n && !rc && !tool_stop; p.clip++) {
+        const ss_clip *c = &m->clip[p.clip];
+        if (c->label < 0 || c->fold < 0 || (c->fold == fold) == p.teaching)
+            continue;
+        p.label = (uint32_t)c->label;
+        p.last = p.teaching ? SIZE_MAX : p.measured + share;
+        p.last = p.last > (size_t)windows && !p.teaching ? (size_t)windows : p.last;
+        rc = play_file(c->path, true, e);
+    }
+    return rc;
+}
+
+static int learn_probe(uint32_t classes, ss_err *e)
+{
+    ss_labelled d = {p.lesson, p.lesson_label, p.taught, p.dim, classes};
+    p.probability = ss_alloc(classes, sizeof *p.probability);
+    if (!p.probability)
+        return ss_err_set(e, SS_ENOMEM, "no memory for a probe");
+    int rc = ss_probe_choose(&p.probe, &d, p.lesson_held, e);
+    if (rc == SS_EINVAL)
+        return ss_err_set(e, SS_EUNFIT, "'%s' has too few labelled clips in the other folds for a probe",
+                          manifest_path);
+    return rc ? ss_err_prefix(e, "the probe"), rc : SS_OK;
+}
+
+static int play_manifest(ss_err *e)
+{
+    ss_manifest *m;
+    int fold = test_fold, rc = ss_manifest_open(&m, manifest_path, NULL, e);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < m->n && !test_fold; i++)
+        fold = m->clip[i].label >= 0 && m->clip[i].fold > fold ? m->clip[i].fold : fold;
+    bool there = false;
+    for (size_t i = 0; i < m->n; i++)
+        there |= m->clip[i].label >= 0 && m->clip[i].fold == fold;
+    if (!there)
+        rc = ss_err_set(e, SS_EUNFIT, "'%s': no labelled clip is in fold %d", manifest_path, fold);
+    p.teaching = true;
+    if (!rc)
+        rc = play_clips(m, fold, e);
+    p.teaching = false;
+    if (!rc && !tool_stop)
+        rc = learn_probe(m->labels.n, e);
+    if (!rc && !tool_stop)
+        rc = play_clips(m, fold, e);
+    ss_manifest_free(m);
+    return rc;
+}
+
 static int play_all(ss_err *e)
 {
+    if (manifest_path)
+        return play_manifest(e);
     int rc = SS_OK;
-    for (size_t i = 0; i < sounds.n && !rc && p.measured < (size_t)windows && !tool_stop; i++) {
-        ss_source *s = NULL;
-        rc = ss_source_file(&s, sounds.path[i], 0, &tool_stop, e);
-        if (!rc)
-            rc = play(from_file, s, e);
-        ss_source_close(s);
-        bool of_file = rc == SS_EIO || rc == SS_EDAMAGED || rc == SS_ETRUNC || rc == SS_ELIMIT;
-        if (of_file && (i + 1 < sounds.n || p.measured)) { /* there is other sound */
-            tool_warn("%s", e->text);
-            rc = SS_OK;
-        }
-    }
+    p.last = (size_t)windows;
+    for (size_t i = 0; i < sounds.n && !rc && p.measured < (size_t)windows && !tool_stop; i++)
+        rc = play_file(sounds.path[i], i + 1 < sounds.n || p.measured, e);
     if (sounds.n || rc)
         return rc;
     scenes s = {0};
@@ -623,6 +752,15 @@ static void measured_energy(double joules, double seconds, const ss_profile_mach
 
 /* ---- the profile ---- */
 
+static void take_quality(const ss_profile_choice *from, ss_profile_choice *to)
+{
+    to->cosine_mean = from->cosine_mean;
+    to->cosine_p5 = from->cosine_p5;
+    to->probe = from->probe;
+    to->u_low = from->u_low;
+    to->u_high = from->u_high;
+}
+
 static int merge_server(ss_profile *out, ss_err *e)
 {
     ss_profile *other;
@@ -635,7 +773,14 @@ static int merge_server(ss_profile *out, ss_err *e)
     for (size_t i = 0; i < out->n && rc == SS_OK; i++) {
         int k = ss_profile_find(other, out->choice[i].cut, out->choice[i].codec);
         out->choice[i].server_ms = k < 0 ? (ss_profile_ms){NAN, NAN, NAN} : other->choice[k].server_ms;
+        if (k >= 0 && other->quality_is_probe && !out->quality_is_probe)
+            take_quality(&other->choice[k], &out->choice[i]);
         missing += k < 0;
+    }
+    if (rc == SS_OK && other->quality_is_probe && !out->quality_is_probe) { /* it was measured there */
+        out->quality_is_probe = true;
+        out->full = other->full;
+        out->u = other->u;
     }
     out->server = other->has_server ? other->server : other->device;
     if (rc == SS_OK && missing)
@@ -659,7 +804,9 @@ static int make_profile(ss_profile **to, const ss_profile_machine *machine, ss_e
     out->device = out->server = *machine;
     out->has_server = true;
     out->energy = p.energy;
-    out->full = 1;
+    out->u.novelty = *uncertainty != 'u';
+    out->quality_is_probe = p.probe.dim > 0;
+    out->full = p.probe.dim ? fmax((double)p.right / (double)p.measured, 0x1p-20) : 1;
     int rc = SS_OK;
     out->n = 0;
     for (int i = 0; i < p.n && rc == SS_OK; i++) {
@@ -673,9 +820,16 @@ static int make_profile(ss_profile **to, const ss_profile_machine *machine, ss_e
         memcpy(o->codec, c->codec, sizeof o->codec);
         rc = ss_tally_choice(&c->tally, p.mixture && c->tally.n == p.measured ? p.u : NULL, o, e);
     }
+    if (rc == SS_OK && p.mixture) {
+        double *work = ss_alloc(p.measured, sizeof *work);
+        if (!work)
+            return ss_err_set(e, SS_ENOMEM, "no memory for %zu windows", p.measured);
+        out->u.drift = ss_tally_drift(p.u, p.first, p.measured, work);
+        ss_free(work);
+    }
     static const double share[5] = {0.05, 0.25, 0.5, 0.75, 0.95};
     for (int i = 0; i < 5 && p.mixture; i++) /* sorted from now on */
-        out->u[i] = ss_tally_quantile(p.u, p.measured, share[i]);
+        out->u.at[i] = ss_tally_quantile(p.u, p.measured, share[i]);
     return rc == SS_OK && server_path ? merge_server(out, e) : rc;
 }
 
@@ -739,17 +893,19 @@ static int find_front(ss_err *e)
 
 static int open_nets(ss_err *e)
 {
-    int rc = ss_net_open(&p.exact, p.m, p.pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    bool f16 = !strcmp(arith, "f16");
+    int rc = ss_net_open(&p.exact, p.server, p.pool, SS_WEIGHTS_F32, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
     p.net = p.exact;
-    if (!rc && !strcmp(arith, "f16"))
-        rc = ss_net_open(&p.net, p.m, p.pool, SS_WEIGHTS_F16, SS_CUT_INPUT, SS_CUT_EMBEDDING, 1, e);
+    if (!rc && (f16 || p.server != p.m))
+        rc = ss_net_open(&p.net, p.m, p.pool, f16 ? SS_WEIGHTS_F16 : SS_WEIGHTS_F32, SS_CUT_INPUT,
+                         SS_CUT_EMBEDDING, 1, e);
     p.int8 = !strcmp(arith, "int8");
     if (!rc && p.int8)
         rc = ss_quant_check(p.m, e);
     for (int cut = SS_CUT_INPUT; p.int8 && !rc && cut < CUTS; cut++) {
         if (cut > SS_CUT_INPUT)
             rc = ss_net_i8_open(&p.head[cut], p.m, p.pool, SS_CUT_INPUT, cut, 1, e);
-        if (!rc && cut < SS_CUT_EMBEDDING)
+        if (!rc && cut < SS_CUT_EMBEDDING && p.server == p.m)
             rc = ss_net_i8_open(&p.tail[cut], p.m, p.pool, cut, SS_CUT_EMBEDDING, 1, e);
     }
     return rc;
@@ -770,18 +926,45 @@ static int make_room(ss_err *e)
     p.z = ss_alloc(p.dim, sizeof *p.z);
     p.payload = ss_alloc(ss_logmel_pack_room(4 * most), 1);
     p.u = ss_alloc((size_t)windows, sizeof *p.u);
-    if (!p.x || !p.at || !p.back || !p.scaled || !p.sound_x || !p.z || !p.payload || !p.u)
+    p.first = ss_alloc((size_t)windows, sizeof *p.first);
+    if (!p.x || !p.at || !p.back || !p.scaled || !p.sound_x || !p.z || !p.payload || !p.u || !p.first)
         return ss_err_set(e, SS_ENOMEM, "no memory for a window");
     return ss_writer_open_memory(&p.wire, &(ss_header){.kind = "cut"}, e);
 }
 
-static int prepare(ss_err *e)
+static int load(ss_model **m, const char *path, ss_err *e)
 {
-    int previous = 0, rc = ss_model_load_any(&p.m, model_path, &previous, e);
+    int previous = 0, rc = ss_model_load_any(m, path, &previous, e);
     if (!rc && previous)
         tool_warn("%s: the generation before it is used", e->text);
-    if (!rc && p.m->mixture)
-        rc = ss_mixture_unpack(&p.mixture, p.m->mixture, p.m->mixture_size, e);
+    return rc;
+}
+
+/* The server's weights: those of the device, or others in the same network. */
+static int load_server(ss_err *e)
+{
+    char ours[17], theirs[17];
+    p.server = p.m;
+    if (!reference_path)
+        return SS_OK;
+    int rc = load(&p.server, reference_path, e);
+    if (rc)
+        return rc;
+    ss_model_arch_hash(&p.m->config, ours);
+    ss_model_arch_hash(&p.server->config, theirs);
+    if (strcmp(ours, theirs))
+        rc = ss_err_set(e, SS_EUNFIT, "'%s' is of architecture %s, '%s' of %s", reference_path, theirs,
+                        model_path, ours);
+    return rc;
+}
+
+static int prepare(ss_err *e)
+{
+    int rc = load(&p.m, model_path, e);
+    if (!rc)
+        rc = load_server(e);
+    if (!rc && p.server->mixture)
+        rc = ss_mixture_unpack(&p.mixture, p.server->mixture, p.server->mixture_size, e);
     if (!rc && tool_set.threads != 1)
         rc = ss_pool_open(&p.pool, tool_set.threads, e);
     if (!rc)
@@ -809,14 +992,19 @@ static void clear(void)
         ss_net_i8_close(&p.tail[cut]);
     }
     runner_codecs_close(&p.codecs);
+    runner_codecs_close(&p.server_codecs);
     ss_writer_close(&p.wire);
     ss_meter_close(&p.meter);
     ss_pool_close(&p.pool);
     ss_logmel_free(p.front);
     ss_mixture_free(p.mixture);
+    if (p.server != p.m)
+        ss_model_free(p.server);
     ss_model_free(p.m);
+    ss_probe_clear(&p.probe);
     ss_paths_clear(&sounds);
-    void *all[] = {p.x, p.at, p.back, p.scaled, p.sound_x, p.z, p.payload, p.u, p.exact_z};
+    void *all[] = {p.x, p.at,    p.back,    p.scaled, p.sound_x,      p.z,           p.payload,
+                   p.u, p.first, p.exact_z, p.lesson, p.lesson_label, p.lesson_held, p.probability};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         ss_free(all[i]);
 }
@@ -865,6 +1053,10 @@ int main(int argc, char **argv)
     if (first == argc)
         tool_usage("no model: name its file");
     model_path = argv[first];
+    if (manifest_path && (sounds.n || first + 1 < argc))
+        tool_usage("--manifest goes without other sound");
+    if (test_fold && !manifest_path)
+        tool_usage("--test-fold needs --manifest");
     for (int i = first + 1; i < argc && !rc; i++)
         rc = add_sound(argv[i], &e);
     if (!rc)

@@ -169,6 +169,11 @@ static int cut_by_hand(void)
     return k < 0 ? -1 : k;
 }
 
+static bool by_novelty(void)
+{
+    return s.learned && s.learned->u.novelty;
+}
+
 /* What only a trained policy goes by. A bandwidth that is old is better than none: its age is known. */
 static void look_further(void)
 {
@@ -179,9 +184,9 @@ static void look_further(void)
     to->bandwidth = there ? v.number : NAN;
     to->bandwidth_age = there ? (double)v.age_ns * 1e-9 : NAN;
     to->rtt = s.in.rtt = number_of("rtt", false);
-    s.server_u = number_of("uncertainty.server", false);
+    s.server_u = number_of(by_novelty() ? "novelty.server" : "uncertainty.server", false);
     if (isnan(s.server_u))
-        s.server_u = number_of("uncertainty.edge", false);
+        s.server_u = number_of(by_novelty() ? "novelty.edge" : "uncertainty.edge", false);
     double spool = number_of("spool", false), queue = number_of("queue", false);
     if (isnan(spool) && to->action >= 0)
         spool = queue * s.learned->action[to->action].bytes;
@@ -221,12 +226,12 @@ static const char *known(double v, char to[32])
 static void say(const ss_record *rec, int before, int why, const ss_policy_wish *w)
 {
     char cpu[32], bandwidth[32], rtt[32], u[32], pressure[32], x[32];
-    tool_error("window %" PRIu64 ": cut %s -> %s, %s: cpu %s, bandwidth %s, rtt %s, u %s, pressure %s; "
+    tool_error("window %" PRIu64 ": cut %s -> %s, %s: cpu %s, bandwidth %s, rtt %s, %s %s, pressure %s; "
                "counts as cpu %.3f, bw %.3f, x %s",
                rec->seq, before < 0 ? "-" : ss_cut_name(before), ss_cut_name(s.policy.cut),
                ss_policy_why_name(why), known(s.in.cpu, cpu), known(s.in.bandwidth, bandwidth),
-               known(s.in.rtt, rtt), known(s.in.u, u), known(s.measured.pressure, pressure), w->cpu, w->bw,
-               known(w->x, x));
+               known(s.in.rtt, rtt), ss_u_name(by_novelty()), known(s.in.u, u),
+               known(s.measured.pressure, pressure), w->cpu, w->bw, known(w->x, x));
 }
 
 /* The three that are preferred most. */
@@ -258,12 +263,13 @@ static void say_learned(const ss_record *rec, int before, int why)
     char was[48], is[48], cpu[32], bandwidth[32], age[32], rtt[32], u[32], queue[32], preferred[256];
     say_preferred(preferred, sizeof preferred);
     tool_error("window %" PRIu64
-               ": %s -> %s, %s: cpu %s, bandwidth %s of %s s ago, rtt %s, queue %s, rank of u %s, "
+               ": %s -> %s, %s: cpu %s, bandwidth %s of %s s ago, rtt %s, queue %s, rank of %s %s, "
                "held %.0f, late %.2f s; prefers%s",
                rec->seq, before < 0 ? "-" : ss_split_action_name(&s.learned->action[before], was),
                ss_split_action_name(&s.learned->action[v->action], is), ss_policy_why_name(why),
                known(v->cpu, cpu), known(v->bandwidth, bandwidth), known(v->bandwidth_age, age),
-               known(v->rtt, rtt), known(v->queue, queue), known(v->u, u), v->held, v->behind, preferred);
+               known(v->rtt, rtt), known(v->queue, queue), ss_u_name(by_novelty()), known(v->u, u), v->held,
+               v->behind, preferred);
 }
 
 /* The trained policy's word on this window: why, or -1: it has none, and the other one decides. */
@@ -273,7 +279,7 @@ static int ask_learned(const ss_record *rec)
     ss_sight *v = &d->view;
     int64_t now = ss_clock_mono_ns();
     v->cpu = s.in.cpu;
-    v->u = isnan(s.in.u) ? s.in.u : ss_u_rank(s.learned->u, s.in.u);
+    v->u = isnan(s.in.u) ? s.in.u : ss_u_rank(&s.learned->u, s.in.u);
     if (s.in.set >= 0 || !ss_learned_can(v)) {
         if (s.in.set < 0 && !s.missing_said) {
             tool_warn("the bandwidth is not known: --policy=%s decides until it is", kind);
@@ -349,7 +355,8 @@ static int take(const ss_record *in, ss_err *e)
         return ss_writer_put(s.w, &rec, e);
     int64_t begun = ss_stage_begin(&rec.attrs, SS_ATTR_W_POLICY);
     look();
-    s.in.u = ss_attr_has(&rec.attrs, SS_ATTR_U) ? ss_attr_f32(&rec.attrs, SS_ATTR_U, 0) : s.server_u;
+    int attr = by_novelty() ? SS_ATTR_NOVELTY : SS_ATTR_U;
+    s.in.u = ss_attr_has(&rec.attrs, attr) ? ss_attr_f32(&rec.attrs, attr, 0) : s.server_u;
     decide(&rec);
     ss_stage_end(&rec.attrs, SS_ATTR_T_POLICY, begun);
     return ss_writer_put(s.w, &rec, e);

@@ -493,7 +493,7 @@ static int train_one(int seed, const ss_tutor_config *c, ss_learned **out, ss_tu
     ss_tutor_config own = *c;
     own.ppo.seed = tool_set.seed + (uint64_t)seed;
     int64_t began = ss_clock_mono_ns();
-    int rc = ss_tutor_open(tutor, s.world, s.profile->u, (const ss_trace *const *)s.train, s.trains + s.weaks,
+    int rc = ss_tutor_open(tutor, s.world, &s.profile->u, (const ss_trace *const *)s.train, s.trains + s.weaks,
                            &own, e);
     while (!rc && r.steps < steps && !tool_stop) {
         rc = ss_tutor_step(*tutor, &r, e);

@@ -509,6 +509,8 @@ static void tell(const ss_record *rec, const ss_mixture_score *score)
     int rc = ss_state_put_real(t.state, "windows", (double)t.passed, &e);
     if (!rc && score)
         rc = ss_state_put_seq(t.state, "uncertainty.edge", rec->seq, (double)score->u, &e);
+    if (!rc && score)
+        rc = ss_state_put_seq(t.state, "novelty.edge", rec->seq, (double)score->novelty, &e);
     if (!rc)
         rc = ss_state_put_real(t.state, "generation", (double)t.m->generation, &e);
     if (!rc && t.stepped)

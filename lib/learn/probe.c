@@ -448,6 +448,41 @@ int ss_probe_grid(const ss_labelled *d, const uint32_t *rows, size_t n, const ui
     return rc < 0 ? ss_err_set(e, rc, "no memory for a probe of %zu items, %zu features", n, d->dim) : 0;
 }
 
+int ss_probe_choose(ss_probe *p, const ss_labelled *d, const bool *held, ss_err *e)
+{
+    size_t n = 0, ntest = 0, best = 0, most = 0;
+    *p = (ss_probe){0};
+    for (size_t i = 0; i < d->n; i++)
+        ntest += held[i];
+    uint32_t *rows = ss_alloc(d->n, sizeof *rows), *test = ss_alloc(ntest, sizeof *test);
+    uint8_t *right = ss_alloc(ntest, SS_PROBE_GRID);
+    int rc =
+        rows && test && right ? 0 : ss_err_set(e, SS_ENOMEM, "no memory to choose among %zu items", d->n);
+    ntest = 0;
+    for (size_t i = 0; i < d->n && rc == 0; i++)
+        if (held[i])
+            test[ntest++] = (uint32_t)i;
+        else
+            rows[n++] = (uint32_t)i;
+    if (rc == 0)
+        rc = ss_probe_grid(d, rows, n, test, ntest, right, e);
+    for (size_t g = 0; g < SS_PROBE_GRID && rc == 0; g++) {
+        size_t sum = 0;
+        for (size_t i = 0; i < ntest; i++)
+            sum += right[g * ntest + i];
+        best = sum > most ? g : best;
+        most = sum > most ? sum : most;
+    }
+    for (size_t i = 0; i < d->n && rc == 0; i++)
+        rows[i] = (uint32_t)i;
+    if (rc == 0)
+        rc = ss_probe_fit(p, d, rows, d->n, ss_probe_strengths[best], e);
+    ss_free(rows);
+    ss_free(test);
+    ss_free(right);
+    return rc;
+}
+
 void ss_probe_clear(ss_probe *p)
 {
     ss_free(p->mean);

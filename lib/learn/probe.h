@@ -68,6 +68,12 @@ uint32_t ss_probe_predict(const ss_probe *p, const double *x, double *probabilit
 int ss_probe_grid(const ss_labelled *d, const uint32_t *rows, size_t n, const uint32_t *test, size_t ntest,
                   uint8_t *right, ss_err *e);
 
+/**
+ * Fit on all rows of d with a strength of the grid: that with most right answers on the rows for which held
+ * [d->n] is true when it is fitted on the others; of equals the strongest penalty. Release as above.
+ */
+int ss_probe_choose(ss_probe *p, const ss_labelled *d, const bool *held, ss_err *e);
+
 void ss_probe_clear(ss_probe *p);
 
 #endif

@@ -49,7 +49,7 @@ static bool act(void *arg, int copy, int action, double *reward, double *discoun
     return ss_env_over(env);
 }
 
-static int make_policy(ss_tutor *t, const double u[5], ss_err *e)
+static int make_policy(ss_tutor *t, const ss_uncertainty *u, ss_err *e)
 {
     const ss_split_action *action;
     int n = ss_world_actions(t->world, &action), in = 0, input[SS_SIGHT_INPUTS];
@@ -63,13 +63,13 @@ static int make_policy(ss_tutor *t, const double u[5], ss_err *e)
         return ss_err_set(e, SS_ENOMEM, "no memory for a policy");
     memcpy(l->input, input, sizeof input);
     memcpy(l->action, action, (size_t)n * sizeof *action);
-    memcpy(l->u, u, sizeof l->u);
+    l->u = *u;
     l->scale = ss_world_scale(t->world);
     l->every = ss_world_config(t->world)->every;
     return SS_OK;
 }
 
-int ss_tutor_open(ss_tutor **out, const ss_world *w, const double u[5], const ss_trace *const *trace,
+int ss_tutor_open(ss_tutor **out, const ss_world *w, const ss_uncertainty *u, const ss_trace *const *trace,
                   size_t traces, const ss_tutor_config *c, ss_err *e)
 {
     ss_tutor *t = *out = ss_zalloc(1, sizeof *t);

@@ -27,7 +27,7 @@ ss_tutor_config ss_tutor_defaults(void);
 
 typedef struct ss_tutor ss_tutor;
 
-int ss_tutor_open(ss_tutor **t, const ss_world *w, const double u[5], const ss_trace *const *trace,
+int ss_tutor_open(ss_tutor **t, const ss_world *w, const ss_uncertainty *u, const ss_trace *const *trace,
                   size_t traces, const ss_tutor_config *c, ss_err *e);
 void ss_tutor_close(ss_tutor **t);
 int ss_tutor_step(ss_tutor *t, ss_ppo_report *r, ss_err *e);

@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "io/stream.h"
 
+#define PI         3.14159265358979323846
 #define SEEN_S     2.0 /* over which a link's bandwidth is seen */
 #define SEEN_ERROR 0.1
 #define LOAD_ERROR 0.02
@@ -26,7 +27,9 @@ typedef struct option {
 struct ss_world {
     const ss_profile *profile;
     ss_env_config config;
-    double hop; /* s */
+    double hop;  /* s */
+    double kept; /* of what the rank of one window is away from the middle, mean of those that a decision
+                    holds for */
     int n;
     ss_split_action *action;
     option *option;
@@ -94,6 +97,8 @@ int ss_world_new(ss_world **out, const ss_profile *p, const ss_env_config *c, ss
     if (w) {
         w->profile = p;
         w->config = *c;
+        if (!isnan(p->u.drift)) /* of ranks; that of normal variables with such ranks is a little more */
+            w->config.drift = 2 * sin(PI / 6 * p->u.drift);
         w->hop = p->hop_ms / 1e3;
         w->action = ss_zalloc(p->n + 1, sizeof *w->action);
         w->option = ss_zalloc(p->n + 1, sizeof *w->option);
@@ -103,6 +108,8 @@ int ss_world_new(ss_world **out, const ss_profile *p, const ss_env_config *c, ss
         *out = NULL;
         return ss_err_set(e, SS_ENOMEM, "no memory for a world of %zu choices", p->n);
     }
+    for (int i = 1; i <= c->every; i++)
+        w->kept += pow(w->config.drift, i) / c->every;
     w->n = ss_split_actions(p, c->sound, c->hold, w->action);
     int rc = w->n ? SS_OK : ss_err_set(e, SS_EUNFIT, "the profile has no choice but codecs of sound");
     for (int i = 0; i < w->n && !rc; i++)
@@ -164,7 +171,7 @@ static double below(double x)
 {
     double t = 1 / (1 + 0.2316419 * fabs(x));
     double tail =
-        exp(-x * x / 2) / sqrt(2 * 3.14159265358979323846) * t *
+        exp(-x * x / 2) / sqrt(2 * PI) * t *
         (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
     return x > 0 ? 1 - tail : tail;
 }
@@ -397,7 +404,8 @@ double ss_world_expected(const ss_world *w, const ss_sight *v, int action)
     joules += fmin(air, 10) * n->radio_base_w + 8e-6 * a->bytes * n->radio_w_per_mbit + tail;
     if (a->hold)
         age = a->hold * w->hop / 2;
-    double quality = latency > c->late_ms ? 0 : ss_world_quality(w, action, isnan(v->u) ? 0.5 : v->u);
+    double rank = isnan(v->u) ? 0.5 : 0.5 + (v->u - 0.5) * w->kept;
+    double quality = latency > c->late_ms ? 0 : ss_world_quality(w, action, rank);
     return c->quality * quality - c->latency * fmin(latency, c->late_ms) / c->t_max_ms -
            c->energy * joules * 1e3 / c->budget_mj - c->stale * age;
 }

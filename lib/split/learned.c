@@ -150,7 +150,7 @@ ss_learned *ss_learned_new(int inputs, int hidden, int actions)
         (ss_mlp){inputs, hidden, actions, ss_zalloc(ss_mlp_size(inputs, hidden, actions), sizeof(float))};
     l->action = ss_zalloc((size_t)actions, sizeof *l->action);
     for (int i = 0; i < 5; i++)
-        l->u[i] = NAN;
+        l->u.at[i] = NAN;
     if (l->net.w && l->action)
         return l;
     ss_learned_free(l);
@@ -254,7 +254,13 @@ static int read_actions(ss_learned *l, const cJSON *all, ss_err *e)
 static int read_u(ss_learned *l, const cJSON *o, ss_err *e)
 {
     const cJSON *all, *c;
+    const char *name = "u";
     int n = 0, count;
+    if (ss_json_string(o, "of", 15, &name, e) < 0)
+        return SS_EDAMAGED;
+    if (ss_u_find(name) < 0)
+        return ss_err_set(e, SS_EDAMAGED, "of is '%s', expected u or novelty", name);
+    l->u.novelty = ss_u_find(name) > 0;
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(o, "u")))
         return SS_OK;
     int rc = list(o, "u", 5, 5, &all, &count, e);
@@ -262,7 +268,7 @@ static int read_u(ss_learned *l, const cJSON *o, ss_err *e)
         return rc;
     cJSON_ArrayForEach(c, all)
     {
-        rc = ss_json_number(c, NULL, n ? l->u[n - 1] : 0, 1, &l->u[n], e);
+        rc = ss_json_number(c, NULL, n ? l->u.at[n - 1] : 0, ss_u_most(&l->u), &l->u.at[n], e);
         if (rc < 0)
             return ss_err_prefix(e, "u");
         n++;
@@ -286,8 +292,8 @@ static int read_weights(ss_learned *l, const cJSON *all, ss_err *e)
 
 static int read_top(ss_learned **out, const cJSON *o, ss_err *e)
 {
-    static const char *const keys[] = {"format", "version", "note",   "hop_ms",  "tail_s", "hold",
-                                       "every",  "u",       "inputs", "actions", "hidden", "weights"};
+    static const char *const keys[] = {"format", "version", "note",   "hop_ms",  "tail_s", "hold",   "every",
+                                       "of",     "u",       "inputs", "actions", "hidden", "weights"};
     const char *format = "", *note = "";
     const cJSON *inputs = NULL, *actions = NULL, *weights = NULL;
     int version = 0, hidden = 0, in = 0, n = 0, size = 0;
@@ -397,12 +403,12 @@ static bool put_actions(cJSON *o, const ss_learned *l)
 
 static bool put_numbers(cJSON *o, const ss_learned *l)
 {
-    bool ok = true;
-    if (isnan(l->u[0]))
-        ok = cJSON_AddNullToObject(o, "u");
+    bool ok = cJSON_AddStringToObject(o, "of", ss_u_name(l->u.novelty));
+    if (isnan(l->u.at[0]))
+        ok = ok && cJSON_AddNullToObject(o, "u");
     else {
-        cJSON *u = cJSON_CreateDoubleArray(l->u, 5);
-        ok = u && cJSON_AddItemToObject(o, "u", u);
+        cJSON *u = cJSON_CreateDoubleArray(l->u.at, 5);
+        ok = ok && u && cJSON_AddItemToObject(o, "u", u);
         if (!ok)
             cJSON_Delete(u);
     }

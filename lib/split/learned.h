@@ -5,7 +5,8 @@
  *   {"format":"streamsplit-policy","version":1,
  *    "note":..,                                       how it was trained, for people
  *    "hop_ms":480,"tail_s":0,"hold":50,"every":10,    what its inputs and decisions are measured by
- *    "u":[p5,p25,median,p75,p95] or null,             quantiles of the uncertainty, see profile.h
+ *    "of":"novelty",                                  which attribute the uncertainty is: "u" if absent
+ *    "u":[p5,p25,median,p75,p95] or null,             its quantiles, see profile.h
  *    "inputs":["u","cpu",...],
  *    "actions":[{"cut":"4","codec":"b16i8","hold":0,
  *                 "device_ms":52,"bytes":800,"load":0.03},...],
@@ -46,7 +47,7 @@ typedef struct ss_learned {
     char note[SS_LEARNED_NOTE];
     ss_sight_scale scale;
     int every;
-    double u[5]; /* NaN: not known */
+    ss_uncertainty u; /* without drift */
     int input[SS_SIGHT_INPUTS];
     ss_split_action *action; /* [net.out] */
     ss_mlp net;

@@ -52,31 +52,35 @@ static int number_or_null(const cJSON *o, const char *key, double min, double ma
     return cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(o, key)) ? SS_OK : number(o, key, min, max, out, e);
 }
 
-/* Numbers under `key`, named names[n], not falling, within min..max, into v [n]. */
-static int rising(const cJSON *o, const char *key, const char *const *names, size_t n, double min, double max,
-                  double *v, ss_err *e)
+/* Numbers of `in`, named names[n], not falling, within min..max, into v [n]. */
+static int rising(const cJSON *in, const char *const *names, size_t n, double min, double max, double *v,
+                  ss_err *e)
 {
-    const cJSON *in;
-    int rc = object(o, key, &in, e);
-    if (rc)
-        return rc;
-    rc = ss_json_only(in, names, n, e);
+    int rc = SS_OK;
     for (size_t i = 0; i < n && !rc; i++) {
         rc = number(in, names[i], min, max, &v[i], e);
         if (!rc && i && v[i] < v[i - 1])
             rc = ss_err_set(e, SS_EDAMAGED, "'%s' is %g, less than '%s', which is %g", names[i], v[i],
                             names[i - 1], v[i - 1]);
     }
-    return rc ? ss_err_prefix(e, "%s", key) : SS_OK;
+    return rc;
 }
 
 static int read_ms(const cJSON *o, const char *key, ss_profile_ms *ms, ss_err *e)
 {
+    static const char *const names[] = {"min", "median", "p95"};
+    const cJSON *in;
     double v[3];
-    int rc = rising(o, key, (const char *const[]){"min", "median", "p95"}, 3, 0, MAX_MS, v, e);
+    int rc = object(o, key, &in, e);
+    if (rc)
+        return rc;
+    rc = ss_json_only(in, names, 3, e);
     if (!rc)
-        *ms = (ss_profile_ms){v[0], v[1], v[2]};
-    return rc;
+        rc = rising(in, names, 3, 0, MAX_MS, v, e);
+    if (rc)
+        return ss_err_prefix(e, "%s", key);
+    *ms = (ss_profile_ms){v[0], v[1], v[2]};
+    return SS_OK;
 }
 
 static int read_bytes(const cJSON *o, ss_profile_bytes *b, ss_err *e)
@@ -87,13 +91,8 @@ static int read_bytes(const cJSON *o, ss_profile_bytes *b, ss_err *e)
     if (rc)
         return rc;
     rc = ONLY(in, "mean", "min", "p5", "median", "p95", "max");
-    static const char *const names[] = {"min", "p5", "median", "p95", "max"};
-    for (int i = 0; i < 5 && !rc; i++) {
-        rc = number(in, names[i], 0, MAX_BYTES, &v[i], e);
-        if (!rc && i && v[i] < v[i - 1])
-            rc = ss_err_set(e, SS_EDAMAGED, "'%s' is %g, less than '%s', which is %g", names[i], v[i],
-                            names[i - 1], v[i - 1]);
-    }
+    if (!rc)
+        rc = rising(in, (const char *const[]){"min", "p5", "median", "p95", "max"}, 5, 0, MAX_BYTES, v, e);
     if (!rc)
         rc = number(in, "mean", v[0], v[4], &b->mean, e);
     if (rc)
@@ -290,6 +289,28 @@ static int read_measure(ss_profile *p, const cJSON *top, ss_err *e)
     return rc ? ss_err_prefix(e, "quality") : SS_OK;
 }
 
+static int read_u(ss_profile *p, const cJSON *top, ss_err *e)
+{
+    const cJSON *o;
+    char name[16] = "u";
+    int got = ss_json_object(top, "u", &o, e);
+    if (got <= 0)
+        return got;
+    int rc = ONLY(o, "of", "p5", "p25", "median", "p75", "p95", "drift");
+    if (!rc && cJSON_HasObjectItem(o, "of"))
+        rc = text_of(o, "of", sizeof name, name, e);
+    int of = ss_u_find(name);
+    if (!rc && of < 0)
+        rc = ss_err_set(e, SS_EDAMAGED, "of is '%s', expected u or novelty", name);
+    p->u.novelty = of > 0;
+    if (!rc)
+        rc = rising(o, (const char *const[]){"p5", "p25", "median", "p75", "p95"}, 5, 0, ss_u_most(&p->u),
+                    p->u.at, e);
+    if (!rc && ss_json_number(o, "drift", 0, 1, &p->u.drift, e) < 0)
+        rc = SS_EDAMAGED;
+    return rc ? ss_err_prefix(e, "u") : SS_OK;
+}
+
 static int read_top(ss_profile **out, const cJSON *o, ss_err *e)
 {
     char format[32];
@@ -325,9 +346,7 @@ static int read_top(ss_profile **out, const cJSON *o, ss_err *e)
         rc = read_energy(&p->energy, o, e);
     if (!rc)
         rc = read_measure(p, o, e);
-    if (!rc && cJSON_HasObjectItem(o, "u"))
-        rc = rising(o, "u", (const char *const[]){"p5", "p25", "median", "p75", "p95"}, 5, 0, 1, p->u, e);
-    return rc;
+    return rc ? rc : read_u(p, o, e);
 }
 
 static int take_tree(ss_profile **p, cJSON *tree, const char *name, ss_err *e)
@@ -372,7 +391,8 @@ ss_profile *ss_profile_new(size_t n)
         return NULL;
     }
     for (int i = 0; i < 5; i++)
-        p->u[i] = NAN;
+        p->u.at[i] = NAN;
+    p->u.drift = NAN;
     for (size_t i = 0; i < n; i++) {
         p->choice[i].server_ms = (ss_profile_ms){NAN, NAN, NAN};
         p->choice[i].probe = p->choice[i].u_low = p->choice[i].u_high = NAN;
@@ -495,11 +515,14 @@ static void put_top(struct out *w, cJSON *o, const ss_profile *p)
     v = put_object(w, o, "quality");
     put_text(w, v, "measure", p->quality_is_probe ? "probe" : "cosine");
     put(w, v, "full", p->full);
-    if (!isnan(p->u[0])) {
+    if (!isnan(p->u.at[0])) {
         static const char *const names[] = {"p5", "p25", "median", "p75", "p95"};
         v = put_object(w, o, "u");
+        put_text(w, v, "of", ss_u_name(p->u.novelty));
         for (int i = 0; i < 5; i++)
-            put(w, v, names[i], p->u[i]);
+            put(w, v, names[i], p->u.at[i]);
+        if (!isnan(p->u.drift))
+            put(w, v, "drift", p->u.drift);
     }
     cJSON *all = cJSON_AddArrayToObject(o, "choices");
     w->failed |= !all;
@@ -554,23 +577,34 @@ double ss_profile_quality(const ss_profile *p, const ss_profile_choice *c)
     return p->full * fmax(c->cosine_mean, 0);
 }
 
-double ss_profile_rank(const ss_profile *p, double u)
+const char *ss_u_name(bool novelty)
 {
-    return ss_u_rank(p->u, u);
+    return novelty ? "novelty" : "u";
 }
 
-double ss_u_rank(const double quantile[5], double u)
+int ss_u_find(const char *name)
+{
+    return !strcmp(name, "novelty") ? 1 : !strcmp(name, "u") ? 0 : -1;
+}
+
+double ss_u_most(const ss_uncertainty *u)
+{
+    return u->novelty ? 2 : 1;
+}
+
+double ss_u_rank(const ss_uncertainty *u, double v)
 {
     static const double rank[] = {0, 0.05, 0.25, 0.5, 0.75, 0.95, 1};
-    double at[] = {0, quantile[0], quantile[1], quantile[2], quantile[3], quantile[4], 1};
-    u = fmin(fmax(u, 0), 1);
-    if (isnan(quantile[0]))
-        return u;
+    const double most = ss_u_most(u);
+    double at[] = {0, u->at[0], u->at[1], u->at[2], u->at[3], u->at[4], most};
+    v = fmin(fmax(v, 0), most);
+    if (isnan(u->at[0]))
+        return v / most;
     int i = 0;
-    while (i < 5 && u > at[i + 1])
+    while (i < 5 && v > at[i + 1])
         i++;
     double width = at[i + 1] - at[i];
-    return width > 0 ? rank[i] + (rank[i + 1] - rank[i]) * (u - at[i]) / width : rank[i + 1];
+    return width > 0 ? rank[i] + (rank[i + 1] - rank[i]) * (v - at[i]) / width : rank[i + 1];
 }
 
 bool ss_profile_codec_valid(const char *codec)

@@ -11,7 +11,8 @@
  *              "cores":4,"citation":..,
  *              "radio":{"name":"wifi","base_w":0.064,"w_per_mbit":0.004813,"tail_s":0,"tail_w":0}},
  *    "quality":{"measure":"probe"|"cosine","full":0.83},
- *    "u":{"p5":..,"p25":..,"median":..,"p75":..,"p95":..},                                        (optional)
+ *    "u":{"of":"novelty"|"u","p5":..,"p25":..,"median":..,"p75":..,"p95":..,"drift":0.8},      (optional, and
+ *         of it "of", which is "u" then, and drift)
  *    "choices":[{"cut":"4","codec":"b16i8","device_ms":{"min":..,"median":..,"p95":..},
  *                "server_ms":the same or null,
  *                "bytes":{"mean":..,"min":..,"p5":..,"median":..,"p95":..,"max":..},
@@ -20,9 +21,12 @@
  *
  * device_ms is the time from the features of a window to the bytes of its record, server_ms from those to the
  * embedding, bytes those of a whole record on the wire. Units: ms, bytes, W, W per Mbit/s, s.
- * u are the quantiles of the uncertainty on the sound that was profiled. by_u is the quality of the choice,
- * in the unit of `measure`, on those of its windows whose uncertainty is below and above the median: what
- * makes the uncertainty worth knowing, if anything does. Without it the quality does not depend on it.
+ * u are the quantiles of the uncertainty on the sound that was profiled, `of` says by which attribute of a
+ * record, and its drift is the correlation of its rank from window to window. full is the quality of the
+ * whole network, by the server's weights if the device has others; cosines are to its embedding, and a probe
+ * is learnt from its embeddings. by_u is the quality of the choice, in the unit of `measure`, on those of its
+ * windows whose uncertainty is below and above the median: what makes the uncertainty worth knowing, if
+ * anything does. Without it the quality does not depend on it.
  *
  * Ownership: a profile owns its choices. Threads: read-only once made.
  */
@@ -78,6 +82,13 @@ typedef struct ss_profile_energy {
     char citation[SS_PROFILE_CITATION];
 } ss_profile_energy;
 
+/** The law of the uncertainty on some sound. */
+typedef struct ss_uncertainty {
+    bool novelty; /* it is the attribute novelty, 0 .. 2, else u, 0 .. 1 */
+    double at[5]; /* p5, p25, median, p75, p95; NaN when not known */
+    double drift; /* correlation of ranks from window to window, [0, 1]; NaN: not known */
+} ss_uncertainty;
+
 typedef struct ss_profile {
     char architecture[17];
     double width;
@@ -90,7 +101,7 @@ typedef struct ss_profile {
     ss_profile_energy energy;
     bool quality_is_probe; /* else the cosine */
     double full;           /* quality of the uncut model, in (0, 1] */
-    double u[5];           /* p5, p25, median, p75, p95; NaN when not known */
+    ss_uncertainty u;
     ss_profile_choice *choice;
     size_t n;
 } ss_profile;
@@ -118,11 +129,14 @@ int ss_profile_find(const ss_profile *p, int cut, const char *codec);
  * mean cosine (not below 0). */
 double ss_profile_quality(const ss_profile *p, const ss_profile_choice *c);
 
-/** Share of windows whose uncertainty is below u, by the quantiles of `p`, with straight lines between them;
- * u itself when they are not known. In [0, 1]. */
-double ss_profile_rank(const ss_profile *p, double u);
-/** The same by quantiles p5, p25, median, p75, p95. */
-double ss_u_rank(const double quantile[5], double u);
+/** "u" or "novelty", and which of them a name is: 0, 1, or -1. */
+const char *ss_u_name(bool novelty);
+int ss_u_find(const char *name);
+/** Largest value that it can have. */
+double ss_u_most(const ss_uncertainty *u);
+/** Share of windows whose uncertainty is below v, by the quantiles with straight lines between them; v by the
+ * largest value when they are not known. In [0, 1]. */
+double ss_u_rank(const ss_uncertainty *u, double v);
 
 /** A codec's name: 1 to 23 of a-z, 0-9 and '-'. */
 bool ss_profile_codec_valid(const char *codec);

@@ -24,7 +24,7 @@ typedef struct ss_split_action {
 enum { SS_SPLIT_MAX_ACTIONS = SS_PROFILE_MAX_CHOICES + 1 };
 
 typedef struct ss_sight {
-    double u;             /* rank of the latest uncertainty that came back, [0, 1] (ss_profile_rank) */
+    double u;             /* rank of the latest uncertainty that came back, [0, 1] (ss_u_rank) */
     double cpu;           /* load of the machine, [0, 1] */
     double bandwidth;     /* bit/s, the latest estimate */
     double bandwidth_age; /* s since it was new */

@@ -6,9 +6,10 @@
 
 #include "../base/mem.h"
 
-enum { DEVICE, SERVER, BYTES, COSINE, KINDS };
+enum { DEVICE, SERVER, BYTES, COSINE, RIGHT, KINDS };
 
-int ss_tally_add(ss_tally *t, double device_ms, double server_ms, double bytes, double cosine, ss_err *e)
+int ss_tally_add(ss_tally *t, double device_ms, double server_ms, double bytes, double cosine, double right,
+                 ss_err *e)
 {
     if (t->n == t->room) {
         size_t room = t->room ? 2 * t->room : 256;
@@ -21,7 +22,7 @@ int ss_tally_add(ss_tally *t, double device_ms, double server_ms, double bytes, 
         t->value = p;
         t->room = room;
     }
-    const double v[KINDS] = {device_ms, server_ms, bytes, cosine};
+    const double v[KINDS] = {device_ms, server_ms, bytes, cosine, right};
     for (int k = 0; k < KINDS; k++)
         t->value[(size_t)k * t->room + t->n] = v[k];
     t->n++;
@@ -60,8 +61,8 @@ static double mean(const double *v, size_t n)
     return s / (double)n;
 }
 
-/* Mean cosines below the median of u and from it on; work [n]. */
-static void by_u(const double *cosine, const double *u, size_t n, double *work, ss_profile_choice *c)
+/* Mean quality below the median of u and from it on; work [n]. */
+static void by_u(const double *quality, const double *u, size_t n, double *work, ss_profile_choice *c)
 {
     double sum[2] = {0, 0};
     size_t count[2] = {0, 0};
@@ -69,7 +70,7 @@ static void by_u(const double *cosine, const double *u, size_t n, double *work, 
     double median = ss_tally_quantile(work, n, 0.5);
     for (size_t i = 0; i < n; i++) {
         int high = u[i] >= median;
-        sum[high] += cosine[i];
+        sum[high] += quality[i];
         count[high]++;
     }
     if (count[0] && count[1]) {
@@ -89,9 +90,10 @@ int ss_tally_choice(const ss_tally *t, const double *u, ss_profile_choice *c, ss
     const double *v[KINDS];
     for (int k = 0; k < KINDS; k++)
         v[k] = t->value + (size_t)k * t->room;
-    c->u_low = c->u_high = c->probe = NAN;
+    c->u_low = c->u_high = NAN;
+    c->probe = mean(v[RIGHT], n);
     if (u)
-        by_u(v[COSINE], u, n, work, c);
+        by_u(isnan(c->probe) ? v[COSINE] : v[RIGHT], u, n, work, c);
     for (int k = DEVICE; k <= SERVER; k++) {
         ss_profile_ms *ms = k == DEVICE ? &c->device_ms : &c->server_ms;
         memcpy(work, v[k], n * sizeof *work);
@@ -113,6 +115,41 @@ int ss_tally_choice(const ss_tally *t, const double *u, ss_profile_choice *c, ss
     c->cosine_mean = fmin(mean(work, n), 1);
     ss_free(work);
     return SS_OK;
+}
+
+/* Share of sorted [n] that is less than x, and half of what is equal. */
+static double rank(const double *sorted, size_t n, double x)
+{
+    size_t bound[2];
+    for (int equal = 0; equal < 2; equal++) {
+        size_t low = 0, high = n;
+        while (low < high) {
+            size_t middle = (low + high) / 2;
+            if (sorted[middle] < x || (equal && sorted[middle] == x))
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        bound[equal] = low;
+    }
+    return (double)(bound[0] + bound[1]) / 2 / (double)n;
+}
+
+double ss_tally_drift(const double *u, const bool *first, size_t n, double *work)
+{
+    double a = 0, b = 0, aa = 0, bb = 0, ab = 0;
+    size_t pairs = 0;
+    memcpy(work, u, n * sizeof *work);
+    qsort(work, n, sizeof *work, ascending);
+    for (size_t i = 1; i < n; i++) {
+        if (first[i])
+            continue;
+        double x = rank(work, n, u[i - 1]), y = rank(work, n, u[i]);
+        a += x, b += y, aa += x * x, bb += y * y, ab += x * y;
+        pairs++;
+    }
+    double m = (double)pairs, spread = (aa - a * a / m) * (bb - b * b / m);
+    return pairs < 8 || !(spread > 1e-12 * m * m) ? NAN : fmin(fmax((ab - a * b / m) / sqrt(spread), 0), 1);
 }
 
 double ss_tally_cosine(const float *a, const float *b, size_t n)

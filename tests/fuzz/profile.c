@@ -20,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             PROMISE(q >= 0 && q <= 1);
             PROMISE(ss_profile_find(p, p->choice[i].cut, p->choice[i].codec) == (int)i);
         }
-        for (double u = -0.1; u < 1.2; u += 0.1)
-            PROMISE(ss_profile_rank(p, u) >= 0 && ss_profile_rank(p, u) <= 1);
+        for (double u = -0.1; u < 2.2; u += 0.1)
+            PROMISE(ss_u_rank(&p->u, u) >= 0 && ss_u_rank(&p->u, u) <= 1);
         PROMISE(ss_profile_print(p, &text, &e) == SS_OK);
         PROMISE(ss_profile_parse(&again, text, strlen(text), "text", &e) == SS_OK);
         PROMISE(ss_profile_print(again, &same, &e) == SS_OK && !strcmp(text, same));

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "failalloc.h"
 #include "learn/eval.h"
 #include "learn/neighbours.h"
 #include "learn/probe.h"
@@ -73,6 +74,50 @@ START_TEST(probe_leaves_out_and_refuses)
     x[5] = NAN;
     ck_assert_int_eq(ss_probe_fit(&p, &d, rows, 4, 1, &e), SS_EUNFIT);
     ck_assert_str_eq(e.text, "feature 1 of item 2 is not finite");
+    ss_probe_clear(&p);
+    ck_assert_uint_eq(ss_mem_used(), 0);
+}
+END_TEST
+
+/* The strength that is best on what was held back, fitted on all. */
+START_TEST(probe_chooses)
+{
+    static bool held[REF_N];
+    static uint32_t all[REF_N];
+    static uint8_t right[SS_PROBE_GRID * REF_N];
+    ss_probe p, same;
+    sides();
+    for (uint32_t i = 0; i < REF_N; i++) {
+        held[i] = ref_fold[i] == 5;
+        all[i] = i;
+    }
+    ck_assert_int_eq(ss_probe_choose(&p, &data, held, NULL), 0);
+    ck_assert_int_eq(ss_probe_grid(&data, train, REF_TRAIN, test, REF_TEST, right, NULL), 0);
+    int most = -1, best = 0;
+    for (int g = 0; g < SS_PROBE_GRID; g++) {
+        int sum = 0;
+        for (int i = 0; i < REF_TEST; i++)
+            sum += right[g * REF_TEST + i];
+        best = sum > most ? g : best;
+        most = sum > most ? sum : most;
+    }
+    ck_assert_double_eq(p.strength, ss_probe_strengths[best]);
+    ck_assert_int_eq(ss_probe_fit(&same, &data, all, REF_N, p.strength, NULL), 0);
+    ck_assert(!memcmp(same.weight, p.weight, REF_CLASSES * REF_DIM * sizeof *p.weight));
+    ss_probe_clear(&same);
+    ss_probe_clear(&p);
+    for (long n = 1;; n++) {
+        fail_alloc_from(n, 0);
+        int rc = ss_probe_choose(&p, &data, held, NULL);
+        bool failed = fail_alloc_done();
+        ck_assert_int_eq(rc, failed ? SS_ENOMEM : 0);
+        ss_probe_clear(&p);
+        ck_assert_uint_eq(ss_mem_used(), 0);
+        if (!failed)
+            break;
+    }
+    memset(held, 1, sizeof held); /* nothing is left to learn from */
+    ck_assert_int_eq(ss_probe_choose(&p, &data, held, NULL), SS_EINVAL);
     ss_probe_clear(&p);
     ck_assert_uint_eq(ss_mem_used(), 0);
 }
@@ -464,7 +509,7 @@ START_TEST(metric_names)
 }
 END_TEST
 
-UNIT_MAIN("eval", probe_is_sklearns, probe_leaves_out_and_refuses,
+UNIT_MAIN("eval", probe_is_sklearns, probe_chooses, probe_leaves_out_and_refuses,
           probe_of_constant_features_says_the_commonest, probe_survives_scale, neighbours_are_sklearns,
           votes_that_tie_go_to_the_nearest, equal_neighbours_come_by_index, spread_is_numpys,
           spread_of_next_to_nothing, intervals_and_mcnemar_are_scipys, bootstrap_is_fixed_by_its_seed,

@@ -117,9 +117,10 @@ START_TEST(files)
     ss_learned *l = small(), *again;
     char *text, *twice;
     ss_err e;
-    l->u[0] = 0.1;
+    l->u.novelty = true;
+    l->u.at[0] = 0.1;
     for (int i = 1; i < 5; i++)
-        l->u[i] = l->u[i - 1] + 0.1;
+        l->u.at[i] = l->u.at[i - 1] + 0.25;
     l->net.w[3] = 0.1F / 3;
     ck_assert_int_eq(ss_learned_print(l, &text, NULL), SS_OK);
     ck_assert_int_eq(ss_learned_parse(&again, text, strlen(text), "p", &e), SS_OK);
@@ -128,7 +129,8 @@ START_TEST(files)
               again->every == 3);
     ck_assert(!strcmp(again->action[1].codec, "b16i8") && again->action[2].hold == 50 &&
               again->action[2].load == 0.3);
-    ck_assert_double_eq_tol(again->u[4], 0.5, 1e-12);
+    ck_assert(again->u.novelty);
+    ck_assert_double_eq_tol(again->u.at[4], 1.1, 1e-12);
     ck_assert_int_eq(ss_learned_print(again, &twice, NULL), SS_OK);
     ck_assert_str_eq(text, twice);
     ss_learned_free(again);
@@ -151,7 +153,9 @@ START_TEST(files)
         {"\"hidden\": 2", "\"hidden\": 100000", SS_EDAMAGED, "'hidden' is 100000"},
         {"\"hold\":50", "\"hold\":51", SS_EDAMAGED, "action 2: 'hold' is 51"},
         {"b16i8", "b16I8", SS_EDAMAGED, "action 1: codec is 'b16I8'"},
-        {"0.1,0.2", "0.3,0.2", SS_EDAMAGED, "u: 'value' is 0.2"},
+        {"0.1,0.35", "0.5,0.35", SS_EDAMAGED, "u: 'value' is 0.35"},
+        {"\"novelty\"", "\"u\"", SS_EDAMAGED, "u: 'value' is 1.1"}, /* which has not so much */
+        {"\"novelty\"", "\"v\"", SS_EDAMAGED, "of is 'v', expected u or novelty"},
         {",-5]", ",-5e9]", SS_EDAMAGED, "weight 20"},
         {",-5]", ",true]", SS_EDAMAGED, "weight 20"},
     };

@@ -60,7 +60,7 @@ START_TEST(read_and_written)
     ck_assert_int_eq(ss_profile_print(p, &text, NULL), SS_OK);
     ss_profile *q = parsed(text);
     ck_assert(q->choice[0].u_low == 0.3125 && isnan(q->choice[1].probe) && !q->has_server);
-    ck_assert(isnan(q->choice[1].server_ms.median) && q->u[4] == 0.8);
+    ck_assert(isnan(q->choice[1].server_ms.median) && q->u.at[4] == 0.8);
     ck_assert_int_eq(ss_profile_print(q, &twice, NULL), SS_OK);
     ck_assert_str_eq(text, twice);
     ss_free(twice);
@@ -157,18 +157,18 @@ START_TEST(questions)
     static const double at[][2] = {{0, 0},      {0.05, 0.025}, {0.1, 0.05}, {0.3, 0.375}, {0.4, 0.5},
                                    {0.8, 0.95}, {0.9, 0.975},  {1, 1},      {7, 1},       {-7, 0}};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
-        ck_assert_double_eq_tol(ss_profile_rank(p, at[i][0]), at[i][1], 1e-12);
+        ck_assert_double_eq_tol(ss_u_rank(&p->u, at[i][0]), at[i][1], 1e-12);
     for (int i = 0; i < 5; i++)
-        p->u[i] = 0.5; /* all windows alike */
-    ck_assert_double_eq_tol(ss_profile_rank(p, 0.25), 0.025, 1e-12);
-    ck_assert_double_eq_tol(ss_profile_rank(p, 0.75), 0.975, 1e-12);
+        p->u.at[i] = 0.5; /* all windows alike */
+    ck_assert_double_eq_tol(ss_u_rank(&p->u, 0.25), 0.025, 1e-12);
+    ck_assert_double_eq_tol(ss_u_rank(&p->u, 0.75), 0.975, 1e-12);
     ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.45344, 1e-12);
     p->energy.cores = 4;
     ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.11336, 1e-12);
     p->device.threads = 8;
     ck_assert_double_eq_tol(ss_profile_compute_j(p, 100), 0.45344, 1e-12);
-    p->u[0] = NAN;
-    ck_assert(ss_profile_rank(p, 0.3) == 0.3);
+    p->u.at[0] = NAN;
+    ck_assert(ss_u_rank(&p->u, 0.3) == 0.3);
     ss_profile_free(p);
 }
 END_TEST

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "failalloc.h"
 #include "split/energy.h"
 #include "unit.h"
@@ -18,7 +19,7 @@ START_TEST(numbers)
     for (int i = 0; i < 1000; i++) { /* 1 .. 1000 in another order */
         int k = (i * 37) % 1000 + 1;
         u[i] = k / 1000.0;
-        ck_assert_int_eq(ss_tally_add(&t, k, 2 * k, 100 + k, 1 - k * 1e-4, &e), 0);
+        ck_assert_int_eq(ss_tally_add(&t, k, 2 * k, 100 + k, 1 - k * 1e-4, i ? 1 : NAN, &e), 0);
     }
     ck_assert_int_eq(ss_tally_choice(&t, u, &c, &e), 0);
     ck_assert_double_eq(c.device_ms.min, 1);
@@ -32,7 +33,7 @@ START_TEST(numbers)
     ck_assert_double_eq_tol(c.cosine_p5, 1 - 951e-4, 1e-9);
     ck_assert_double_eq_tol(c.u_low, 1 - 250e-4, 1e-9);  /* 1 .. 499 */
     ck_assert_double_eq_tol(c.u_high, 1 - 750e-4, 1e-9); /* 500 .. 1000 */
-    ck_assert(isnan(c.probe));
+    ck_assert(isnan(c.probe));                           /* one window was not asked of */
     ck_assert_int_eq(c.cut, 3);
     /* All alike: nothing lies below the median. */
     for (int i = 0; i < 1000; i++)
@@ -40,11 +41,57 @@ START_TEST(numbers)
     ck_assert_int_eq(ss_tally_choice(&t, u, &c, &e), 0);
     ck_assert(isnan(c.u_low) && isnan(c.u_high));
     ss_tally_clear(&t);
-    ck_assert_int_eq(ss_tally_add(&t, 1, 1, 1, 1, &e), 0);
+    ck_assert_int_eq(ss_tally_add(&t, 1, 1, 1, 1, 1, &e), 0);
     ck_assert_int_eq(ss_tally_choice(&t, NULL, &c, &e), 0);
     ck_assert_double_eq(c.device_ms.p95, 1);
     ss_tally_clear(&t);
     ck_assert_uint_eq(ss_mem_used(), 0);
+}
+END_TEST
+
+/* The probe's answers are the quality when every window has one. */
+START_TEST(answers)
+{
+    ss_tally t = {0};
+    ss_err e;
+    ss_profile_choice c = {.cut = 3, .codec = "i8"};
+    double u[100];
+    for (int i = 0; i < 100; i++) {
+        u[i] = (i * 37 % 100) / 100.0; /* right on 45 of the lower 50, on 20 of the others */
+        ck_assert_int_eq(ss_tally_add(&t, 1, 1, 1, 0.5, u[i] < 0.445 || u[i] >= 0.795, &e), 0);
+    }
+    ck_assert_int_eq(ss_tally_choice(&t, u, &c, &e), 0);
+    ck_assert_double_eq_tol(c.probe, 0.65, 1e-12);
+    ck_assert_double_eq_tol(c.u_low, 0.45 / 0.49, 1e-12); /* the median is 0.49 */
+    ck_assert_double_eq_tol(c.u_high, 0.20 / 0.51, 1e-12);
+    ck_assert_double_eq(c.cosine_mean, 0.5);
+    ss_tally_clear(&t);
+}
+END_TEST
+
+/* What is drawn with a correlation is found with it; where clips meet nothing is counted. */
+START_TEST(drift)
+{
+    static double u[20000], work[20000];
+    static bool first[20000];
+    ss_rng r = ss_rng_make(1, 1);
+    for (int i = 0; i < 20000; i++) {
+        double n = (double)ss_rng_normal(&r);
+        first[i] = i % 10 == 0;
+        u[i] = first[i] ? n : 0.8 * u[i - 1] + 0.6 * n;
+    }
+    /* Spearman's correlation of normal variables. */
+    ck_assert_double_eq_tol(ss_tally_drift(u, first, 20000, work), 6 / acos(-1) * asin(0.4), 0.01);
+    for (int i = 0; i < 20000; i++)
+        u[i] = exp(u[i]); /* ranks stay */
+    ck_assert_double_eq_tol(ss_tally_drift(u, first, 20000, work), 6 / acos(-1) * asin(0.4), 0.01);
+    for (int i = 0; i < 20000; i++)
+        u[i] = i % 2; /* the opposite, which is none */
+    ck_assert_double_eq(ss_tally_drift(u, first, 20000, work), 0);
+    for (int i = 0; i < 20000; i++)
+        u[i] = 0.5;
+    ck_assert(isnan(ss_tally_drift(u, first, 20000, work)));
+    ck_assert(isnan(ss_tally_drift(u, first, 8, work))); /* 7 pairs */
 }
 END_TEST
 
@@ -69,7 +116,7 @@ START_TEST(memory)
             int rc = 0;
             fail_alloc_from(n, forever);
             for (int i = 0; i < 300 && !rc; i++)
-                rc = ss_tally_add(&t, i, i, i, 1, &e);
+                rc = ss_tally_add(&t, i, i, i, 1, NAN, &e);
             if (!rc)
                 rc = ss_tally_choice(&t, NULL, &c, &e);
             bool failed = fail_alloc_done();
@@ -105,4 +152,4 @@ START_TEST(models)
 }
 END_TEST
 
-UNIT_MAIN("tally", numbers, cosines, memory, models)
+UNIT_MAIN("tally", numbers, answers, drift, cosines, memory, models)

@@ -4,7 +4,7 @@
 #include "learn/tutor.h"
 #include "splits.h"
 
-static const double no_u[5] = {NAN, NAN, NAN, NAN, NAN};
+static const ss_uncertainty no_u = {.at = {NAN, NAN, NAN, NAN, NAN}};
 
 static ss_tutor_config quick(uint64_t steps)
 {
@@ -24,7 +24,7 @@ static ss_tutor *taught(const ss_world *w, const ss_trace *const *t, size_t n, c
     ss_tutor *tutor;
     ss_ppo_report r = {0};
     ss_err e = {0};
-    ck_assert_msg(!ss_tutor_open(&tutor, w, no_u, t, n, c, &e), "%s", e.text);
+    ck_assert_msg(!ss_tutor_open(&tutor, w, &no_u, t, n, c, &e), "%s", e.text);
     while (r.steps < c->ppo.steps)
         ck_assert_msg(!ss_tutor_step(tutor, &r, &e), "%s", e.text);
     return tutor;
@@ -101,12 +101,12 @@ START_TEST(the_state_is_looked_at)
     ss_tutor_close(&tutor);
     for (int i = 0; i < SS_SIGHT_INPUTS; i++)
         tc.without[i] = true;
-    ck_assert_int_eq(ss_tutor_open(&tutor, w, no_u, traces, 2, &tc, NULL), SS_EINVAL);
+    ck_assert_int_eq(ss_tutor_open(&tutor, w, &no_u, traces, 2, &tc, NULL), SS_EINVAL);
     ck_assert_ptr_null(tutor);
     tc.without[SS_SIGHT_CPU] = false;
     for (long n = 1;; n++) {
         fail_alloc_from(n, false);
-        int rc = ss_tutor_open(&tutor, w, no_u, traces, 2, &tc, NULL);
+        int rc = ss_tutor_open(&tutor, w, &no_u, traces, 2, &tc, NULL);
         if (!fail_alloc_done())
             break;
         ck_assert_int_eq(rc, SS_ENOMEM);
