@@ -103,12 +103,34 @@ static bool of_sound(const char *codec)
     return false;
 }
 
+/* Is b as good as a in everything, or as near as measuring can tell? Both of one cut. */
+static bool as_good(const ss_profile *p, const ss_profile_choice *a, const ss_profile_choice *b)
+{
+    double qa = ss_profile_quality(p, a), qb = ss_profile_quality(p, b);
+    bool by_u = !isnan(a->u_low) && !isnan(b->u_low);
+    return b->bytes.mean <= a->bytes.mean && b->device_ms.median <= 1.05 * a->device_ms.median + 0.1 &&
+           (isnan(a->server_ms.median) || b->server_ms.median <= 1.05 * a->server_ms.median + 0.1) &&
+           qb >= qa - 0.002 && (!by_u || (b->u_low >= a->u_low - 0.005 && b->u_high >= a->u_high - 0.005));
+}
+
+/* Another codec of the cut, that stays, is as good. */
+static bool idle_codec(const ss_profile *p, size_t i, const bool *left_out)
+{
+    for (size_t k = 0; k < p->n; k++)
+        if (k != i && !left_out[k] && p->choice[k].cut == p->choice[i].cut && !of_sound(p->choice[k].codec) &&
+            as_good(p, &p->choice[i], &p->choice[k]))
+            return true;
+    return false;
+}
+
 int ss_split_actions(const ss_profile *p, bool sound, int hold, ss_split_action *a)
 {
+    bool left_out[SS_PROFILE_MAX_CHOICES] = {false};
     int n = 0, least = -1;
     for (size_t i = 0; i < p->n; i++) {
         const ss_profile_choice *c = &p->choice[i];
-        if (!sound && of_sound(c->codec))
+        left_out[i] = !of_sound(c->codec) ? idle_codec(p, i, left_out) : !sound;
+        if (left_out[i])
             continue;
         a[n] = (ss_split_action){.cut = c->cut, .device_ms = c->device_ms.median, .bytes = c->bytes.mean};
         a[n].load =

@@ -3,7 +3,7 @@
 #include "learn/regret.h"
 #include "splits.h"
 
-enum { TRACES = 4, WINDOWS = 200, ACTIONS = 9 };
+enum { TRACES = 4, WINDOWS = 200, ACTIONS = 8 };
 
 static struct {
     ss_profile *p;

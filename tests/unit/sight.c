@@ -93,7 +93,7 @@ END_TEST
 START_TEST(actions)
 {
     static const made_choice choices[] = {{SS_CUT_INPUT, "u8", 1, 10, 5000, 0.9},
-                                          {SS_CUT_EMBEDDING, "f32", 240, 0, 600, 0.7},
+                                          {SS_CUT_EMBEDDING, "f32", 200, 0, 600, 0.7},
                                           {SS_CUT_EMBEDDING, "i8", 250, 0, 200, 0.7}};
     ss_profile *p = made_profile(choices, 3);
     ss_split_action a[4];
@@ -101,7 +101,7 @@ START_TEST(actions)
     ck_assert_int_eq(ss_split_actions(p, false, 0, a), 3);
     ck_assert_int_eq(ss_split_actions(p, false, 20, a), 4);
     ck_assert_str_eq(a[3].codec, "i8");
-    ck_assert(a[3].hold == 20 && !a[2].hold && a[1].bytes == 600 && a[1].device_ms == 240);
+    ck_assert(a[3].hold == 20 && !a[2].hold && a[1].bytes == 600 && a[1].device_ms == 200);
     ck_assert_double_eq_tol(a[2].load, 0.5, 1e-9);
     ck_assert_str_eq(ss_split_action_name(&a[3], name), "embedding/i8+hold");
     ck_assert_str_eq(ss_split_action_name(&a[0], name), "input/u8");
@@ -109,6 +109,16 @@ START_TEST(actions)
     ck_assert_int_eq(ss_split_action_codec(&a[2]), 3);
     strcpy(a[0].codec, "unheard");
     ck_assert_int_lt(ss_split_action_codec(&a[0]), 0);
+    /* A codec is idle when another one of its cut does all of it with fewer bytes; of two alike one stays. */
+    p->choice[2].device_ms.median = 205;
+    ck_assert_int_eq(ss_split_actions(p, false, 0, a), 2);
+    ck_assert_str_eq(a[1].codec, "i8");
+    p->choice[2].bytes.mean = 600;
+    ck_assert_int_eq(ss_split_actions(p, false, 0, a), 2);
+    p->choice[1].u_low = p->choice[1].u_high = p->choice[2].u_low = 0.7;
+    p->choice[2].u_high = 0.6; /* as good on the mean of others only */
+    p->choice[1].bytes.mean = 700;
+    ck_assert_int_eq(ss_split_actions(p, false, 0, a), 3);
     p->n = 1; /* nothing to keep back */
     ck_assert_int_eq(ss_split_actions(p, false, 20, a), 1);
     strcpy(p->choice[0].codec, "opus24");
