@@ -46,6 +46,17 @@ matches out '^generation    [1-9]'
 matches out 'cut embedding: bCi4 and bCi8, C = 4 16'
 ss-encode --until=4 --codec=b16i8 -m c a.sst | ss-finish -m learnt | ss-cat --count >count
 [ "$(cat count)" = "$(ss-cat --count a.sst)" ] || fail 'a model that has learnt on does not finish'
+cp c refined
+ss-encode --until=4 --codec=b16i8 -m c a.sst >packed.sst
+ss-train --refine -m refined --start=16 --batch=16 packed.sst >/dev/null
+status 0 ss-model info refined
+matches out '^generation    [1-9]'
+matches out '^codecs        cut 4: bCi4 and bCi8, C = 4 16'
+status 0 ss-finish -m refined packed.sst
+# Codecs anew for what has learnt on: others, for whoever has the old ones.
+status 0 ss-model codecs --cuts=4 --channels=16 --patch=2 --steps=0 learnt a.sst -o anew
+status 5 ss-finish -m anew packed.sst
+matches err 'record 0: found a payload of b16i8 at cut 4 from training .. of the codec, the model has ..: both ends need the same'
 ss-model codecs --cuts=4 --channels=4 --steps=0 -f m a.sst -o c3 # in place of one that there is
 ss-model info c3.prev >/dev/null
 
