@@ -909,8 +909,9 @@ static int progress(int64_t now, ss_err *e)
     }
     if (l.state == UP && l.broken_ms && now >= l.broken_ms + GRACE_MS)
         lost("the peer reads no more");
-    /* Where not even a header came, there is nothing to connect for. */
-    if (l.ended && all && l.state == DOWN && (l.ever_up || !l.header))
+    /* Where not even a header came, there is nothing to connect for. Else who acknowledges is told that this
+     * is the end: he may have died before he saved what he had acknowledged. */
+    if (l.ended && all && l.state == DOWN && (!l.header || (l.ever_up && !opt_ack)))
         return 1;
     /* Who acknowledges nothing is waited for as long as he works. */
     return l.ended && now >= deadline && (opt_ack || l.state == DOWN) ? 1 : 0;
