@@ -91,7 +91,9 @@ static struct {
     int failed;                       /* of the input: told at the end */
     ss_err failure;
     int64_t heard_ms; /* when input came last */
-    uint64_t held;    /* bytes put since the connection had nothing left to send */
+    int64_t less_ms;  /* when fewer waited for their acknowledgement than before */
+    uint64_t waited;
+    uint64_t held; /* bytes put since the connection had nothing left to send */
     int64_t held_ns;
     uint64_t kept,
         keep; /* windows put since then whose stamp says to keep them back; until there are so many */
@@ -118,7 +120,7 @@ static struct {
     size_t flights, flight_room, flight_from;
     bool probing;
     int64_t probed_ms, told_ms; /* last hello; last since the connection began */
-    uint32_t device; /* identity of a hello */
+    uint32_t device;            /* identity of a hello */
     uint64_t epoch;
     ss_bandwidth_mark probe;
     ss_bandwidth bandwidth;
@@ -885,13 +887,23 @@ static void save(bool now_too, ss_err *e)
 
 /* ---- the loop ---- */
 
+/* Until when the end is waited for. Who told us to stop does not wait for as long as it goes on. */
+static int64_t deadline(void)
+{
+    int64_t from = !tool_stop && l.less_ms > l.heard_ms ? l.less_ms : l.heard_ms;
+    return from + (int64_t)(opt_drain * 1e3);
+}
+
 /* Ends of things: 1 when all is done. */
 static int progress(int64_t now, ss_err *e)
 {
     if (!l.ended && tool_stop && now >= l.heard_ms + GRACE_MS)
         l.ended = true;
-    bool all_sent = l.ended && !ss_spool_unsent(l.spool), all = all_sent && !ss_spool_queue(l.spool);
-    int64_t deadline = l.heard_ms + (int64_t)(opt_drain * 1e3);
+    uint64_t wait = ss_spool_queue(l.spool);
+    bool all_sent = l.ended && !ss_spool_unsent(l.spool), all = all_sent && !wait;
+    if (wait < l.waited)
+        l.less_ms = now;
+    l.waited = wait;
     if (l.state == UP && (all_sent || l.other)) {
         int rc = end_forward(l.other || !l.failed, e);
         if (rc)
@@ -914,7 +926,7 @@ static int progress(int64_t now, ss_err *e)
     if (l.ended && all && l.state == DOWN && (!l.header || (l.ever_up && !opt_ack)))
         return 1;
     /* Who acknowledges nothing is waited for as long as he works. */
-    return l.ended && now >= deadline && (opt_ack || l.state == DOWN) ? 1 : 0;
+    return l.ended && now >= deadline() && (opt_ack || l.state == DOWN) ? 1 : 0;
 }
 
 static int time_to(int64_t now, int64_t when, int timeout)
@@ -929,7 +941,7 @@ static int timeout_of(int64_t now, int wait, bool pending)
     if (l.dir && l.state == DOWN) /* else the peer's keep-alives wake us often enough to tell that we live */
         t = time_to(now, l.state_ms, t);
     if (l.ended && (opt_ack || l.state == DOWN))
-        t = time_to(now, l.heard_ms + (int64_t)(opt_drain * 1e3), t);
+        t = time_to(now, deadline(), t);
     else if (!l.ended && tool_stop)
         t = time_to(now, l.heard_ms + GRACE_MS, t);
     if (l.state == DOWN && l.header)

@@ -6,7 +6,7 @@
  * each hello is answered with the last durable record of its (device, epoch). What comes has to go on where
  * that ends: else the peer says so and dies with status 9. -g: answer each record with a gradient of so many
  * bytes; -k: a keep-alive when idle for so long (default 500); -n: acknowledge nothing; -s: say that each
- * record took so long, and take it.
+ * record took so long, and take it; acknowledge 64 at a time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #include "base/clock.h"
 #include "io/journal.h"
 
-enum { STREAMS = 4096, LARGEST = 1 << 22 };
+enum { STREAMS = 4096, LARGEST = 1 << 22, GROUP = 64 };
 
 static struct {
     uint32_t device;
@@ -169,8 +169,13 @@ static int serve(int in, int out)
             if (begun)
                 must(ss_journal_header(j, h, &e), "journal");
         }
-        while (!rc && n > 0 && (rc = ss_reader_next(r, &rec, &e)) > 0)
+        for (int k = 1; !rc && n > 0 && (rc = ss_reader_next(r, &rec, &e)) > 0; k++) {
             rc = take(w, rec);
+            if (!rc && serve_ms && k % GROUP == 0)
+                rc = acknowledge(w);
+            if (!rc && serve_ms && k % GROUP == 0)
+                rc = ss_writer_flush(w, &e);
+        }
         bool ended = !rc && ss_reader_ended(r);
         rc = rc == SS_EAGAIN ? SS_OK : rc;
         if (!rc)

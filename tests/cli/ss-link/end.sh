@@ -16,6 +16,10 @@ status 0 ss-cat --check none.sst
 status 0 ss-link --drain=0.2 --spool=spool -- "$peer" -n never <p.sst
 matches err 'stay in'
 rm -r never
+# One that is slow is waited for as long as it acknowledges: four seconds here, half a second at a time.
+ss-capture synth:1 --duration=40 --epoch=3 >long.sst
+status 0 ss-link --drain=3 -- "$peer" -s 8 slow <long.sst
+[ "$(ss-cat --stream slow/*.sst | ss-cat --count)" -eq "$(ss-cat --count long.sst)" ] || fail 'not all was waited for'
 # The next start delivers both, each under its header.
 ss-capture synth:2 --duration=4 --epoch=2 | ss-featurize >f.sst
 status 0 ss-link --spool=spool -- "$peer" j <f.sst

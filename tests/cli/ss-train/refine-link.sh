@@ -19,8 +19,9 @@ status 0 timeout 60 ss-link --drain=100 -- ss-train --refine -m n.safetensors --
 [ "$(ss-cat out | grep -c ' result ')" -eq "$(ss-cat --count foreign.sst)" ] || fail 'not all has come'
 cat >killer.py <<'P'
 import os, signal, subprocess, sys, time
-p = subprocess.Popen(['ss-link', '-q', '--spool=spool', '--retry=0.1', '--', 'ss-train', '--refine', '-m', 's.safetensors',
-                      '--checkpoint=state', '--journal=journal'] + sys.argv[1:], stdin=open('f.sst'), stdout=open('return.sst', 'w'))
+p = subprocess.Popen(['ss-link', '-q', '--spool=spool', '--drain=100', '--retry=0.1', '--', 'ss-train', '--refine', '-m',
+                      's.safetensors', '--checkpoint=state', '--journal=journal'] + sys.argv[1:],
+                     stdin=open('f.sst'), stdout=open('return.sst', 'w'))
 killed, saved, kills = 0, 0, 0
 while p.poll() is None and kills < 2:
     time.sleep(0.01)
