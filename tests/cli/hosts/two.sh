@@ -36,7 +36,7 @@ mkdir -p S/set T
 cat >device.sh <<C
 sh -c 'echo \$\$ >source; exec ss-capture synth:2 --duration=250 --realtime' | ss-featurize | ss-split-policy --state=S --cut=3 --policy=heuristic |
     ss-train --until=auto -m edge.safetensors --state=S --start=8 --every=8 |
-    ss-link --state=S --spool=spool --retry=0.2 -- ssh -F config there \\
+    ss-link --drain=60 --state=S --spool=spool --retry=0.2 -- ssh -F config there \\
         'cd "$PWD" && export PATH="$PATH" && exec ss-train --refine -m server.safetensors --checkpoint=state --journal=journal --state=T \\
             --start=16 --sync-every=16 --save-seconds=5 --log=steps' |
     ss-apply --state=S

@@ -62,7 +62,7 @@ for host, options in ('127.0.0.1', ()), ('0.0.0.0', ('--public',)):
     start = len(said())
     s = Server('--listen=tcp:%s:0' % host, *options)
     at = int(until(port)[1])
-    p = subprocess.Popen(['ss-link', '--retry=0.05', 'tcp:127.0.0.1:%d' % at], stdin=open('f.1.1.2'),
+    p = subprocess.Popen(['ss-link', '--drain=60', '--retry=0.05', 'tcp:127.0.0.1:%d' % at], stdin=open('f.1.1.2'),
                          stdout=subprocess.DEVNULL)
     ended(p)
     s.stop()

@@ -13,8 +13,8 @@ s = Server()
 data = {d: features(d, d, 12) for d in (1, 2)}
 links = []
 for d in data:
-    links.append(subprocess.Popen(['ss-link', '--retry=0.1', '--spool=spool.%d' % d, '--', 'ssh', '-F', 'config', 'there',
-                                   'cat /etc/passwd'], stdin=subprocess.PIPE, stdout=open('back.%d' % d, 'wb'),
+    links.append(subprocess.Popen(['ss-link', '--drain=60', '--retry=0.1', '--spool=spool.%d' % d, '--', 'ssh', '-F', 'config',
+                                   'there', 'cat /etc/passwd'], stdin=subprocess.PIPE, stdout=open('back.%d' % d, 'wb'),
                                   stderr=open('link.log', 'a')))
     links[-1].stdin.write(data[d][:len(data[d]) // 2])
     links[-1].stdin.flush()

@@ -9,8 +9,8 @@ for d in edge late server; do cp m.safetensors $d.safetensors; done
 server() {
     state=$1
     shift
-    ss-link --state="$state" -- ss-train --refine -m server.safetensors --checkpoint=server.state --journal=journal --state=T \
-        --start=16 --sync-every=16 --sync-levels=127 "$@" <cut.sst >return.sst
+    ss-link --drain=60 --state="$state" -- ss-train --refine -m server.safetensors --checkpoint=server.state --journal=journal \
+        --state=T --start=16 --sync-every=16 --sync-levels=127 "$@" <cut.sst >return.sst
     ss-apply --state="$state" return.sst
 }
 versions() { # MODEL
