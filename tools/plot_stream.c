@@ -385,7 +385,7 @@ static void draw_panels(figure *f, const panel *p, int n)
     fputs("unset multiplot\n", f->script);
 }
 
-enum { CUT, KBYTES, U, LATENCY, FROM_STREAM };
+enum { CUT, KBYTES, U, LATENCY, ENERGY, FROM_STREAM };
 
 /* Time spent in all stages and before them, ms; NaN when none is told. */
 static double latency_of(const ss_record *rec)
@@ -400,8 +400,17 @@ static double latency_of(const ss_record *rec)
     return any ? (double)us * 1e-3 : NAN;
 }
 
-/* Of each stream in turn: the first one tells the cuts and the bytes, the last one that knows them u and the
- * latency. */
+/* mJ, modelled or measured; what a link adds to what was measured is modelled. NaN when it is not told. */
+static double energy_of(const ss_record *rec)
+{
+    bool any = ss_attr_has(&rec->attrs, SS_ATTR_ENERGY) || ss_attr_has(&rec->attrs, SS_ATTR_ENERGY_MEASURED);
+    return any ? 1e3 * ((double)ss_attr_f32(&rec->attrs, SS_ATTR_ENERGY, 0) +
+                        (double)ss_attr_f32(&rec->attrs, SS_ATTR_ENERGY_MEASURED, 0))
+               : NAN;
+}
+
+/* Of each stream in turn: the first one tells the cuts and the bytes, the last one that knows them u, latency
+ * and energy. */
 static int read_timeline(plot_input *in, ss_reader *r, panel *p, int64_t *origin, bool first, ss_err *e)
 {
     const ss_record *rec;
@@ -409,7 +418,8 @@ static int read_timeline(plot_input *in, ss_reader *r, panel *p, int64_t *origin
     bool seen[FROM_STREAM] = {false};
     while ((rc = next(in, r, &rec, e)) > 0) {
         double v[FROM_STREAM] = {NAN, first ? (double)rec->size * 1e-3 : NAN,
-                                 (double)ss_attr_f32(&rec->attrs, SS_ATTR_U, NAN), latency_of(rec)};
+                                 (double)ss_attr_f32(&rec->attrs, SS_ATTR_U, NAN), latency_of(rec),
+                                 energy_of(rec)};
         if (first && ss_attr_has(&rec->attrs, SS_ATTR_SPLIT))
             v[CUT] = (double)ss_attr_uint(&rec->attrs, SS_ATTR_SPLIT, 0);
         if (v[CUT] > SS_CUT_EMBEDDING)
@@ -501,7 +511,8 @@ int plot_timeline(figure *f, plot_input *in, ss_err *e)
     panel p[MAX_PANELS] = {[CUT] = {.name = "cut", .steps = true, .cuts = true},
                            [KBYTES] = {.name = "size (kB)"},
                            [U] = {.name = "u"},
-                           [LATENCY] = {.name = "lat. (ms)"}};
+                           [LATENCY] = {.name = "lat. (ms)"},
+                           [ENERGY] = {.name = "energy (mJ)"}};
     int64_t origin = INT64_MIN;
     int n = FROM_STREAM, rc = in->r ? read_timeline(in, in->r, p, &origin, true, e) : SS_OK;
     for (int i = 1; rc >= 0 && i < in->n; i++) {

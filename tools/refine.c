@@ -423,9 +423,10 @@ static int put_result(const ss_record *of, const ss_mixture_score *score, int64_
                      .seq = of->seq,
                      .time_ns = of->time_ns,
                      .attrs = of->attrs};
-    static const int drop[] = {SS_ATTR_CODEC,        SS_ATTR_LABEL,     SS_ATTR_CLIP,   SS_ATTR_FOLD,
-                               SS_ATTR_SCALE,        SS_ATTR_HOLD,      SS_ATTR_ENERGY, SS_ATTR_RESOLUTION,
-                               SS_ATTR_VERSION_FROM, SS_ATTR_VERSION_TO};
+    static const int drop[] = {SS_ATTR_CODEC,      SS_ATTR_LABEL,          SS_ATTR_CLIP,
+                               SS_ATTR_FOLD,       SS_ATTR_SCALE,          SS_ATTR_HOLD,
+                               SS_ATTR_ENERGY,     SS_ATTR_RESOLUTION,     SS_ATTR_VERSION_FROM,
+                               SS_ATTR_VERSION_TO, SS_ATTR_ENERGY_MEASURED};
     for (size_t i = 0; i < sizeof drop / sizeof *drop; i++)
         ss_attr_clear(&rec.attrs, drop[i]);
     ss_attr_clear(&rec.attrs, SS_ATTR_LOSS); /* the device's own */

@@ -9,6 +9,7 @@
 #include "audio/sound_codec.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "energy.h"
 #include "io/atomic.h"
 #include "kernels/int8.h"
 #include "kernels/kernels.h"
@@ -416,6 +417,7 @@ static int flush(ss_err *e)
     const bool numbers = u.int8 && !u.dtype && !u.as && !u.codec && inside(u.until);
     rc = u.int8 && u.from < SS_CUT_EMBEDDING ? run_int8(n, numbers ? SS_DTYPE_U8 : SS_DTYPE_F32, e)
                                              : run_f32(n, e);
+    energy_divide(n);
     for (int i = 0; i < n && rc == SS_OK; i++) {
         ss_record *rec = &u.record[i];
         const float *x = u.out + (size_t)i * u.volume[u.until];
@@ -439,6 +441,7 @@ static int flush(ss_err *e)
             ss_attr_set_f32(&rec->attrs, SS_ATTR_U, score.u);
             ss_attr_set_f32(&rec->attrs, SS_ATTR_NOVELTY, score.novelty);
         }
+        energy_stamp(&rec->attrs);
         ss_stage_end(&rec->attrs, u.set->work, u.begun[i]);
         rc = ss_writer_put(u.w, rec, e);
     }

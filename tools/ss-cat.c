@@ -67,8 +67,8 @@ static const tool_option options[] = {
      NULL},
     {"count", 0, OPT_FLAG, &opt_count, 0, 0, NULL, "print the number of records", NULL},
     {"check", 0, OPT_FLAG, &opt_check, 0, 0, NULL, "read all, print nothing, exit 4 on damage", NULL},
-    {"latency", 0, OPT_FLAG, &opt_latency, 0, 0, NULL, "print a table of the time spent in every stage",
-     NULL},
+    {"latency", 0, OPT_FLAG, &opt_latency, 0, 0, NULL,
+     "print a table of the time spent in every stage, and of energy", NULL},
     {"compare", 0, OPT_STRING, &opt_compare, 0, 0, "OTHER", "say where two streams differ; exit 1 if they do",
      NULL},
     {"tolerance", 0, OPT_REAL, &opt_tolerance, 0, 1e300, "X", "with --compare: values may differ by so much",
@@ -447,6 +447,16 @@ typedef struct spread {
 
 static spread *waits, *works, *whole; /* [TOOL_STAGES], [TOOL_STAGES], [1] */
 
+/* Energy in nJ in the same bins (below 0, which is measured where less was used than at rest, as 0), and as
+ * it is. */
+enum { ENERGIES = 2 };
+static const struct {
+    int attr;
+    const char *name;
+} energies[ENERGIES] = {{SS_ATTR_ENERGY, "modelled"}, {SS_ATTR_ENERGY_MEASURED, "measured"}};
+static spread *energy; /* [ENERGIES] */
+static double energy_sum[ENERGIES];
+
 static void spread_add(spread *s, uint64_t us)
 {
     int octave = us < 128 ? 0 : 63 - __builtin_clzll(us) - 6; /* us >> octave is in 64..127 */
@@ -469,11 +479,12 @@ static uint64_t spread_quantile(const spread *s, double q)
 
 static int latency_open(ss_err *e)
 {
-    waits = ss_zalloc(2 * TOOL_STAGES + 1, sizeof *waits);
+    waits = ss_zalloc(2 * TOOL_STAGES + 1 + ENERGIES, sizeof *waits);
     if (!waits)
         return ss_err_set(e, SS_ENOMEM, "out of memory");
     works = waits + TOOL_STAGES;
     whole = works + TOOL_STAGES;
+    energy = whole + 1;
     return SS_OK;
 }
 
@@ -494,6 +505,13 @@ static void latency_add(const ss_record *rec)
     }
     if (any)
         spread_add(whole, sum);
+    for (int i = 0; i < ENERGIES; i++) {
+        double joules = (double)ss_attr_f32(&rec->attrs, energies[i].attr, NAN);
+        if (!isfinite(joules))
+            continue;
+        energy_sum[i] += joules;
+        spread_add(&energy[i], (uint64_t)fmin(fmax(joules * 1e9 + 0.5, 0), 1e18));
+    }
 }
 
 static void latency_row(const char *stage, const char *what, const spread *s)
@@ -506,6 +524,16 @@ static void latency_row(const char *stage, const char *what, const spread *s)
                stage, what, s->n, s->min, spread_quantile(s, 0.5), spread_quantile(s, 0.95), s->max);
 }
 
+static void energy_row(const spread *s, const char *name, double sum)
+{
+    if (s->n)
+        printf(tool_set.json ? "{\"energy\":\"%s\",\"records\":%" PRIu64
+                               ",\"mean_mj\":%.6g,\"median_mj\":%.6g,\"p95_mj\":%.6g,\"sum_j\":%.6g}\n"
+                             : "%-10s %15" PRIu64 " %10.4g %10.4g %10.4g %10.4g\n",
+               name, s->n, 1e3 * sum / (double)s->n, 1e-6 * (double)spread_quantile(s, 0.5),
+               1e-6 * (double)spread_quantile(s, 0.95), sum);
+}
+
 static void latency_print(void)
 {
     if (!tool_set.json)
@@ -516,6 +544,11 @@ static void latency_print(void)
         latency_row(tool_stages[i].name, "work", &works[i]);
     }
     latency_row("all", "both", whole);
+    if (!tool_set.json && (energy[0].n || energy[1].n))
+        printf("\n%-10s %15s %10s %10s %10s %10s\n", "energy", "records", "mean/mJ", "median/mJ", "p95/mJ",
+               "sum/J");
+    for (int i = 0; i < ENERGIES; i++)
+        energy_row(&energy[i], energies[i].name, energy_sum[i]);
 }
 
 /* ---- .npy out ---- */
@@ -727,7 +760,8 @@ static struct {
 /* What belongs to a run, not to a result. */
 static bool of_run(int a)
 {
-    return (a >= SS_ATTR_SENT && a <= SS_ATTR_W_FINISH) || a == SS_ATTR_ENERGY;
+    return (a >= SS_ATTR_SENT && a <= SS_ATTR_W_FINISH) || a == SS_ATTR_ENERGY ||
+           a == SS_ATTR_ENERGY_MEASURED;
 }
 
 __attribute__((format(printf, 1, 2))) static bool differs(const char *fmt, ...)

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "energy.h"
 #include "runner.h"
 
 static const char *model, *from, *until, *dtype = "auto", *codec, *arith = "f32";
@@ -19,6 +20,7 @@ static const tool_option options[] = {
      "pack what is sent, as b16i8 (see ss-model info) or f32, f16, i8", NULL},
     {"batch", 0, OPT_INT, &batch, 1, 256, "N", "run up to N records together, never waiting for more", NULL},
     {"follow", 0, OPT_FLAG, &follow, 0, 0, NULL, "take up the model anew when its file is replaced", NULL},
+    ENERGY_OPTIONS,
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
 
 static const tool_program program = {"ss-encode", "[FILE]",
@@ -59,6 +61,9 @@ int main(int argc, char **argv)
     if (codec)
         s.codec = runner_codec_option(codec, &s.dtype);
     ss_err e = {0};
-    int rc = runner_run(&s, argv[first], &e);
+    int rc = energy_begin(&e);
+    if (rc == SS_OK)
+        rc = runner_run(&s, argv[first], &e);
+    energy_end();
     return tool_finish(rc, &e);
 }

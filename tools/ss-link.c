@@ -21,10 +21,11 @@
 #include "io/spool.h"
 #include "io/stream_internal.h"
 #include "nn/codec.h"
+#include "split/energy.h"
 #include "sys/bandwidth.h"
 #include "sys/state.h"
 
-static const char *opt_spool, *opt_state, *opt_drop = "oldest";
+static const char *opt_spool, *opt_state, *opt_drop = "oldest", *opt_radio;
 static uint64_t opt_size = 64 << 20;
 static double opt_delay, opt_drain = 10, opt_keepalive = 5, opt_retry = 0.5;
 static bool opt_ack = true;
@@ -46,6 +47,8 @@ static const tool_option options[] = {
      "first pause before connecting anew; doubles up to 60 times", NULL},
     {"ack", 0, OPT_FLAG, &opt_ack, 0, 0, NULL,
      "the peer acknowledges (--no-ack: it does not, and all it says is output)", NULL},
+    {"radio", 0, OPT_CHOICE, &opt_radio, 0, 0, "wifi|lte",
+     "add what it takes to records that tell their energy", NULL},
     {0},
 };
 
@@ -139,6 +142,9 @@ static struct {
     uint64_t windows, windows_told, bytes; /* data records taken in; bytes handed to connections */
     int cut, dtype;                        /* of the last one; cut -1 = not known */
     uint64_t codec;                        /* that packed it, 0: none */
+    ss_profile_energy radio;
+    double awake, joules; /* s, until which the radio is awake; of records sent since it was told */
+    uint64_t spenders;    /* those records */
     ss_rng rng;
 } l = {.ep = {.in = -1, .out = -1}, .last = &l.first, .status = -1, .cut = -1};
 
@@ -195,6 +201,11 @@ static void write_state(bool changed)
     put_state("spool", (double)ss_spool_bytes(l.spool));
     put_state("dropped", (double)ss_spool_dropped(l.spool));
     put_state("bytes", (double)l.bytes);
+    if (l.spenders) { /* mJ of a window */
+        put_state("energy", 1e3 * l.joules / (double)l.spenders);
+        l.joules = 0;
+        l.spenders = 0;
+    }
     write_taken();
     if (l.points == (uint64_t)l.bandwidth.points)
         return; /* nothing new: who reads sees it grow old */
@@ -499,6 +510,25 @@ static ss_bandwidth_link link_now(void)
                                     : SS_BANDWIDTH_EMPTY;
 }
 
+/* What the record has cost the device; sending it is added to that. */
+static void spend(ss_record *rec, int64_t now_ns)
+{
+    bool measured = ss_attr_has(&rec->attrs, SS_ATTR_ENERGY_MEASURED);
+    double joules = (double)ss_attr_f32(&rec->attrs, SS_ATTR_ENERGY, 0), rate = 0;
+    if (rec->type != SS_TYPE_DATA || (!measured && !ss_attr_has(&rec->attrs, SS_ATTR_ENERGY)))
+        return;
+    if (opt_radio) {
+        ss_attr_set_f32(&rec->attrs, SS_ATTR_ENERGY, (float)joules); /* its own bytes are sent too */
+        double bytes = (double)ss_record_bytes(rec), end = (double)now_ns * 1e-9;
+        if (ss_bandwidth_rate(&l.bandwidth, &rate) && rate > 0)
+            end += bytes * 8 / rate;
+        joules += ss_energy_sending(&l.radio, bytes, rate) + ss_energy_tail(&l.radio, end, &l.awake);
+        ss_attr_set_f32(&rec->attrs, SS_ATTR_ENERGY, (float)joules);
+    }
+    l.joules += joules + (double)ss_attr_f32(&rec->attrs, SS_ATTR_ENERGY_MEASURED, 0);
+    l.spenders++;
+}
+
 static int put_forward(const ss_record *given, ss_err *e)
 {
     ss_record rec = *given;
@@ -515,6 +545,7 @@ static int put_forward(const ss_record *given, ss_err *e)
         ss_stage_begin(&rec.attrs, SS_ATTR_T_LINK);
         ss_stage_end(&rec.attrs, 0, now);
     }
+    spend(&rec, now);
     uint64_t before = ss_writer_offset(l.w);
     int rc = ss_writer_put(l.w, &rec, e);
     if (rc || !opt_ack)
@@ -1052,6 +1083,8 @@ static int run(char *const argv[], ss_err *e)
     sigaddset(&mine, SIGCHLD);
     sigprocmask(SIG_BLOCK, &mine, &open_mask);
     int rc = opt_state ? ss_state_open(&l.dir, opt_state, e) : SS_OK;
+    if (!rc && opt_radio)
+        rc = ss_energy_radio(opt_radio, &l.radio, e);
     static const char *const drops[] = {"oldest", "newest", "decimate", "none"};
     ss_spool_config c = {.max_bytes = opt_size, .no_ack = !opt_ack};
     for (int i = 0; i < 4; i++)

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "energy.h"
 #include "io/atomic.h"
 #include "io/json.h"
 #include "io/manifest.h"
@@ -30,14 +31,13 @@
 #include "runner.h"
 #include "split/energy.h"
 #include "split/tally.h"
-#include "sys/meter.h"
 
 enum { CUTS = SS_CUT_EMBEDDING + 1, MAX_CODECS = 64, MAX_CHOICES = SS_PROFILE_MAX_CHOICES };
 #define IDLE_S 2   /* heard to for the idle power, where it can be measured */
 #define MICROS 100 /* of stages before, as records have them: one or two bytes */
 
 static const char *model_path, *reference_path, *manifest_path, *compare, *server_path, *device_name,
-    *system_root, *energy_name = "auto", *radio = "wifi", *arith = "f32", *uncertainty = "novelty";
+    *system_root, *energy_from = "auto", *radio = "wifi", *arith = "f32", *uncertainty = "novelty";
 static int windows = 200, test_fold;
 static ss_paths sounds;
 static uint64_t synth_seed = 1;
@@ -69,7 +69,7 @@ static const tool_option options[] = {
      "beside the cuts: opus, opus:RATE, flac, pcm, logmel", NULL},
     {"server", 0, OPT_STRING, &server_path, 0, 0, "PROFILE",
      "the other half's times, and a probe's quality, measured there", NULL},
-    {"energy", 0, OPT_STRING, &energy_name, 0, 0, "NAME", "auto, measured, a device, or a profile's file",
+    {"energy", 0, OPT_STRING, &energy_from, 0, 0, "NAME", "auto, measured, a device, or a profile's file",
      NULL},
     {"radio", 0, OPT_CHOICE, &radio, 0, 0, "wifi|lte", "of which the constants are taken", NULL},
     {"name", 0, OPT_STRING, &device_name, 0, 0, "NAME", "of this device, else its host name", NULL},
@@ -660,82 +660,15 @@ static int play_all(ss_err *e)
 
 /* ---- machine and energy ---- */
 
-static bool first_line(const char *path, const char *key, char *to, size_t room)
-{
-    char name[512], line[256];
-    snprintf(name, sizeof name, "%s%s", system_root ? system_root : "", path);
-    FILE *f = fopen(name, "re");
-    bool found = false;
-    while (f && !found && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = 0;
-        char *value = key ? strchr(line, ':') : line;
-        if (key && (!value || strncmp(line, key, strlen(key))))
-            continue;
-        value += key ? strspn(value, ": \t") : 0;
-        found = *value && ss_utf8_valid(value, strlen(value));
-        if (found)
-            snprintf(to, room, "%s", value);
-    }
-    if (f)
-        fclose(f);
-    return found;
-}
-
-static void describe_machine(ss_profile_machine *m, char board[SS_PROFILE_NAME])
+static void describe_machine(ss_profile_machine *m)
 {
     char host[SS_PROFILE_NAME] = "";
-    *board = 0;
-    first_line("/proc/device-tree/model", NULL, board, SS_PROFILE_NAME);
     gethostname(host, sizeof host - 1);
     snprintf(m->name, sizeof m->name, "%s", device_name ? device_name : *host ? host : "unknown");
-    if (*board)
-        snprintf(m->cpu, sizeof m->cpu, "%s", board);
-    else if (!first_line("/proc/cpuinfo", "model name", m->cpu, sizeof m->cpu))
+    if (!energy_line(system_root, "/proc/device-tree/model", NULL, m->cpu, sizeof m->cpu) &&
+        !energy_line(system_root, "/proc/cpuinfo", "model name", m->cpu, sizeof m->cpu))
         snprintf(m->cpu, sizeof m->cpu, "unknown");
     m->threads = tool_set.threads > 0 ? tool_set.threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
-/* Where the energy comes from; the meter is running then. */
-static int choose_energy(const char *board, ss_err *e)
-{
-    bool automatic = !strcmp(energy_name, "auto");
-    p.energy.cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (automatic || !strcmp(energy_name, "measured")) {
-        int rc = ss_meter_open(&p.meter, system_root, e);
-        if (rc == SS_OK) {
-            p.energy.source = ss_meter_is_battery(p.meter) ? SS_ENERGY_BATTERY : SS_ENERGY_RAPL;
-            return ss_energy_radio(radio, &p.energy, e);
-        }
-        if (!automatic || rc == SS_ENOMEM)
-            return rc;
-        const char *known = ss_energy_recognise(board);
-        if (!known)
-            tool_info("%s, and what this machine uses is not known: taken as a Raspberry Pi 4B", e->text);
-        return ss_energy_model(known ? known : "raspberry-pi-4b", radio, &p.energy, e);
-    }
-    if (!strchr(energy_name, '/') && !strchr(energy_name, '.'))
-        return ss_energy_model(energy_name, radio, &p.energy, e);
-    ss_profile *other;
-    int rc = ss_profile_open(&other, energy_name, e);
-    if (rc == SS_OK)
-        p.energy = other->energy;
-    ss_profile_free(other);
-    return rc;
-}
-
-/* Power while nothing is done. */
-static int measure_idle(ss_err *e)
-{
-    double joules = 0;
-    int64_t begun = ss_clock_mono_ns();
-    int rc = p.meter ? ss_meter_read(p.meter, begun, &joules, e) : SS_OK;
-    for (int i = 1; p.meter && rc == SS_OK && i <= IDLE_S * 4; i++) {
-        ss_clock_sleep_until(begun + (int64_t)i * 250000000);
-        rc = ss_meter_read(p.meter, ss_clock_mono_ns(), &joules, e);
-    }
-    p.energy.idle_w = p.meter ? joules / ((double)(ss_clock_mono_ns() - begun) * 1e-9) : p.energy.idle_w;
-    p.joules = joules;
-    return rc;
 }
 
 /* What was used in `seconds` of measuring, all of them busy. */
@@ -1013,16 +946,17 @@ static int measure(ss_err *e)
 {
     ss_profile_machine machine;
     ss_profile *out = NULL;
-    char board[SS_PROFILE_NAME];
     struct stat st;
     if (tool_set.output && !tool_set.force && !stat(tool_set.output, &st) && S_ISREG(st.st_mode))
         return ss_err_set(e, SS_EIO, "'%s' exists: use --force to replace it", tool_set.output);
-    describe_machine(&machine, board);
+    describe_machine(&machine);
     int rc = prepare(e);
     if (!rc)
-        rc = choose_energy(board, e);
-    if (!rc)
-        rc = measure_idle(e);
+        rc = energy_choose(energy_from, radio, system_root, &p.energy, &p.meter, e);
+    if (!rc && p.meter)
+        rc = ss_meter_rest(p.meter, IDLE_S, &p.energy.idle_w, e);
+    if (!rc && p.meter)
+        rc = ss_meter_read(p.meter, ss_clock_mono_ns(), &p.joules, e);
     double before = p.joules;
     int64_t begun = ss_clock_mono_ns();
     if (!rc)

@@ -66,6 +66,7 @@ enum quantity {
     PRESSURE,
     BANDWIDTH,
     RTT,
+    ENERGY,
     LATENCY,
     STAGE0, /* the first of the stages */
     NQ = STAGE0 + 8
@@ -95,6 +96,7 @@ static const char *const name_of[NQ] = {
     "pressure",
     "bandwidth",
     "rtt",
+    "energy",
     "latency",
     "latency.capture",
     "latency.featurize",
@@ -558,6 +560,8 @@ static bool details(char *to, size_t size, const device *d, bool stages)
         n = add(to, size, n, " bandwidth %sbit/s", CELL(d, 0, BANDWIDTH));
     if (there(d, RTT))
         n = add(to, size, n, " rtt %s ms", CELL(d, 0, RTT));
+    if (there(d, ENERGY))
+        n = add(to, size, n, " energy %s mJ", CELL(d, 1, ENERGY));
     if (there(d, VERSION))
         n = add(to, size, n, " version %s", CELL(d, 0, VERSION));
     if (there(d, U_SERVER) && there(d, U_EDGE))

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "energy.h"
 #include "io/atomic.h"
 #include "io/json.h"
 #include "learn/learner.h"
@@ -130,6 +131,7 @@ static const tool_option options[] = {
      "refine: steps after which an embedding is left out; 0: never", NULL},
     {"sw", 0, OPT_REAL, &sw, 0, 1e6, "W", "refine: weight of the sliced Wasserstein distance", NULL},
     {"laplacian", 0, OPT_REAL, &laplacian, 0, 1e6, "W", "refine: weight of the Laplacian", NULL},
+    ENERGY_OPTIONS,
     {NULL, 0, OPT_FLAG, NULL, 0, 0, NULL, NULL, NULL}};
 
 static const tool_program program = {
@@ -288,6 +290,8 @@ static int configure(ss_err *e)
         save_windows = COUNT_SAVE;
     if (by_count)
         save_seconds = 0;
+    if (energy_name && refining)
+        return ss_err_set(e, SS_EINVAL, "--energy is what a device uses, not a server");
     if (codec && refining)
         return ss_err_set(e, SS_EINVAL, "--codec is for what goes to a refiner, not for what comes from one");
     if (codec)
@@ -494,6 +498,8 @@ static int put_values(ss_record *rec, int cut, uint64_t generation, int64_t begu
     ss_attr_set_uint(&rec->attrs, SS_ATTR_GENERATION, generation);
     if (t.state) /* who finishes it has to know how old the weights are */
         ss_attr_set_uint(&rec->attrs, SS_ATTR_VERSION_FROM, t.m->synchronised);
+    energy_divide(1);
+    energy_stamp(&rec->attrs);
     ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
     return ss_writer_put(t.w, rec, e);
 }
@@ -524,6 +530,8 @@ static int encode(ss_record *rec, int cut, int64_t begun, ss_err *e)
     if (cut == SS_CUT_INPUT) {
         ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, SS_CUT_INPUT);
         ss_attr_clear(&rec->attrs, SS_ATTR_CODEC);
+        energy_divide(1);
+        energy_stamp(&rec->attrs);
         ss_stage_end(&rec->attrs, SS_ATTR_T_TRAIN, begun);
         return ss_writer_put(t.w, rec, e);
     }
@@ -1093,11 +1101,16 @@ int main(int argc, char **argv)
                              .until = t.cut,
                              .work = SS_ATTR_T_TRAIN,
                              .wait = SS_ATTR_W_TRAIN};
-        rc = runner_run(&s, argv[first], &e);
+        rc = energy_begin(&e);
+        if (!rc)
+            rc = runner_run(&s, argv[first], &e);
+        energy_end();
         return tool_finish(rc, &e);
     }
     /* A reader that goes must not take with it what was learnt: it is saved first. */
     signal(SIGPIPE, SIG_IGN);
+    if (!rc)
+        rc = energy_begin(&e);
     if (!rc)
         rc = open_all(argv[first], &e);
     if (!rc)
@@ -1139,6 +1152,7 @@ int main(int argc, char **argv)
     ss_free(t.out);
     ss_free(t.packed);
     runner_codecs_close(&t.codecs);
+    energy_end();
     if (t.owner >= 0)
         close(t.owner);
     return tool_finish(rc, &e);

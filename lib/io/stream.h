@@ -107,8 +107,9 @@ typedef enum ss_attr {
     SS_ATTR_W_FINISH = 31,
     SS_ATTR_VERSION_FROM = 32, /* unsigned, model generation that a delta starts from */
     SS_ATTR_VERSION_TO = 33,
-    SS_ATTR_ENERGY = 34, /* f32, joules spent on the device for this record */
-    SS_ATTR_MAX = 63     /* numbers above 34 are free; unknown ones are carried along untouched */
+    SS_ATTR_ENERGY = 34, /* f32, modelled joules above idle that the device spent on this record so far */
+    SS_ATTR_ENERGY_MEASURED = 35, /* f32, measured ones of the whole machine since the record before */
+    SS_ATTR_MAX = 63              /* numbers above 35 are free; unknown ones are carried along untouched */
 } ss_attr;
 
 typedef enum ss_gap_reason {

@@ -90,6 +90,7 @@ static const char *const attr_names[SS_ATTR_MAX + 1] = {
     [SS_ATTR_VERSION_FROM] = "version_from",
     [SS_ATTR_VERSION_TO] = "version_to",
     [SS_ATTR_ENERGY] = "energy",
+    [SS_ATTR_ENERGY_MEASURED] = "energy_measured",
 };
 
 const char *ss_attr_name(int attr)
@@ -113,6 +114,7 @@ bool ss_attr_is_float(int attr)
     case SS_ATTR_SCALE:
     case SS_ATTR_LOSS:
     case SS_ATTR_ENERGY:
+    case SS_ATTR_ENERGY_MEASURED:
         return true;
     default:
         return false;

@@ -1,5 +1,6 @@
 #include "energy.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,7 +78,21 @@ const char *ss_energy_recognise(const char *machine)
     return NULL;
 }
 
+double ss_energy_computing(const ss_profile_energy *n, double cpu_s)
+{
+    return n->cpu_w * cpu_s / n->cores;
+}
+
 double ss_energy_sending(const ss_profile_energy *n, double bytes, double bandwidth)
 {
     return n->radio_w_per_mbit * bytes * 8e-6 + (bandwidth > 0 ? n->radio_base_w * bytes * 8 / bandwidth : 0);
+}
+
+double ss_energy_tail(const ss_profile_energy *n, double end, double *awake)
+{
+    if (!(n->radio_tail_s > 0))
+        return 0;
+    double asleep = end + n->radio_tail_s, joules = n->radio_tail_w * fmax(asleep - fmax(*awake, end), 0);
+    *awake = fmax(*awake, asleep);
+    return joules;
 }

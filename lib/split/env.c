@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "io/stream.h"
+#include "split/energy.h"
 
 #define PI         3.14159265358979323846
 #define SEEN_S     2.0 /* over which a link's bandwidth is seen */
@@ -263,11 +264,8 @@ static double send(const ss_env *env, ss_env_state *s, double at, double bytes, 
     double rate = isinf(end) ? 0 : ss_trace_at(env->trace, env->start + nextafter(end, 0)).bandwidth;
     double air = rate > 0 ? fmin(8 * bytes / rate, end - from) : 0;
     *joules += air * n->radio_base_w + 8e-6 * bytes * n->radio_w_per_mbit;
-    if (n->radio_tail_s > 0 && !isinf(end)) {
-        double asleep = end + n->radio_tail_s;
-        *joules += n->radio_tail_w * fmax(asleep - fmax(s->awake, end), 0);
-        s->awake = fmax(s->awake, asleep);
-    }
+    if (!isinf(end))
+        *joules += ss_energy_tail(n, end, &s->awake);
     return end;
 }
 

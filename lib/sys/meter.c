@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 enum { PATH = 512, COUNTERS = 16 };
@@ -171,4 +172,27 @@ int ss_meter_read(ss_meter *m, int64_t now_ns, double *joules, ss_err *e)
     m->then_ns = now_ns;
     *joules = m->joules;
     return SS_OK;
+}
+
+int ss_meter_above(ss_meter *m, double idle_w, int64_t now_ns, double *joules, ss_err *e)
+{
+    double before = m->joules, idle = m->begun ? idle_w * (double)(now_ns - m->then_ns) * 1e-9 : 0, all;
+    int rc = ss_meter_read(m, now_ns, &all, e);
+    if (rc == SS_OK)
+        *joules = all - before - idle;
+    return rc;
+}
+
+int ss_meter_rest(ss_meter *m, double seconds, double *watts, ss_err *e)
+{
+    enum { LOOKS = 8 };
+    double before = 0, joules = 0;
+    int64_t begun = ss_clock_mono_ns();
+    int rc = ss_meter_read(m, begun, &before, e);
+    for (int i = 1; rc == SS_OK && i <= LOOKS; i++) {
+        rc = ss_clock_sleep_until(begun + (int64_t)(seconds * 1e9 * i / LOOKS));
+        rc = rc ? ss_err_set(e, rc, "told to stop") : ss_meter_read(m, ss_clock_mono_ns(), &joules, e);
+    }
+    *watts = rc == SS_OK ? (joules - before) / ((double)(ss_clock_mono_ns() - begun) * 1e-9) : 0;
+    return rc;
 }

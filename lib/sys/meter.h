@@ -26,5 +26,9 @@ void ss_meter_close(ss_meter **m);
 bool ss_meter_is_battery(const ss_meter *m);
 /** Joules since the first reading, which gives 0. now_ns: monotonic clock. */
 int ss_meter_read(ss_meter *m, int64_t now_ns, double *joules, ss_err *e);
+/** Joules since the reading before, less what idle_w takes in that time: below 0 where less was used. */
+int ss_meter_above(ss_meter *m, double idle_w, int64_t now_ns, double *joules, ss_err *e);
+/** Listen to a machine at rest for `seconds`, or until a signal comes (SS_ESTOPPED): watts. */
+int ss_meter_rest(ss_meter *m, double seconds, double *watts, ss_err *e);
 
 #endif

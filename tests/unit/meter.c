@@ -111,4 +111,31 @@ START_TEST(battery)
 }
 END_TEST
 
-UNIT_MAIN("meter", rapl, battery)
+START_TEST(above)
+{
+    ss_meter *m;
+    ss_err e;
+    double j, w;
+    ck_assert(mkdtemp(root) != NULL);
+    put(RAPL "0/name", "package-0\n");
+    put(RAPL "0/energy_uj", "1000000\n");
+    ck_assert_int_eq(ss_meter_open(&m, root, &e), 0);
+    ck_assert_int_eq(ss_meter_above(m, 2, 1000000000, &j, &e), 0); /* the first reading tells nothing */
+    ck_assert_double_eq(j, 0);
+    put(RAPL "0/energy_uj", "4000000\n");
+    ck_assert_int_eq(ss_meter_above(m, 2, 2000000000, &j, &e), 0); /* 3 J in a second */
+    ck_assert_double_eq_tol(j, 1, 1e-9);
+    put(RAPL "0/energy_uj", "4500000\n");
+    ck_assert_int_eq(ss_meter_above(m, 2, 3000000000, &j, &e), 0); /* less than at rest */
+    ck_assert_double_eq_tol(j, -1.5, 1e-9);
+    ck_assert_int_eq(ss_meter_rest(m, 0.01, &w, &e), 0);
+    ck_assert_double_eq(w, 0);
+    put(RAPL "0/energy_uj", "\n");
+    ck_assert_int_eq(ss_meter_above(m, 2, 4000000000, &j, &e), SS_EIO);
+    ck_assert_int_eq(ss_meter_rest(m, 0.01, &w, &e), SS_EIO);
+    ss_meter_close(&m);
+    away();
+}
+END_TEST
+
+UNIT_MAIN("meter", rapl, battery, above)

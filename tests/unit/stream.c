@@ -1526,7 +1526,7 @@ START_TEST(names)
             ck_assert_int_eq(ss_attr_parse(ss_attr_name(i)), i);
             known++;
         }
-    ck_assert_int_eq(known, 33);
+    ck_assert_int_eq(known, 34);
     ck_assert_int_eq(ss_attr_parse("nothing"), 0);
     known = 0;
     for (int i = 0; i < 300; i++)

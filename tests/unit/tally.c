@@ -140,9 +140,17 @@ START_TEST(models)
     double j = ss_energy_sending(&n, 1000, 0);
     ck_assert_double_eq_tol(j, 0.004813 * 8e-3, 1e-12);
     ck_assert_double_eq_tol(ss_energy_sending(&n, 1000, 1e6) - j, 0.064 * 8e-3, 1e-12);
+    ck_assert_double_eq_tol(ss_energy_computing(&n, 0.1), 0.11336, 1e-12); /* one of four processors */
+    double never = 0;
+    ck_assert_double_eq(ss_energy_tail(&n, 100, &never), 0);
     ck_assert_int_eq(ss_energy_model("apple-m2", "lte", &n, &e), 0);
     ck_assert_double_gt(n.radio_tail_s, 0);
     ck_assert_int_lt((int)strlen(n.citation), SS_PROFILE_CITATION - 1); /* not cut off */
+    double awake = 0;
+    ck_assert_double_eq_tol(ss_energy_tail(&n, 100, &awake), 11.576 * 1.06, 1e-9);
+    ck_assert_double_eq_tol(ss_energy_tail(&n, 101, &awake), 1.06, 1e-9); /* awake anyway but for a second */
+    ck_assert_double_eq_tol(awake, 112.576, 1e-9);
+    ck_assert_double_eq(ss_energy_tail(&n, 90, &awake), 0);
     ck_assert_int_eq(ss_energy_model("abacus", "lte", &n, &e), SS_EINVAL);
     ck_assert(strstr(e.text, "raspberry-pi-5") != NULL);
     ck_assert_int_eq(ss_energy_model("apple-m2", "smoke", &n, &e), SS_EINVAL);

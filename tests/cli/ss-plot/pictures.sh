@@ -4,7 +4,7 @@ command -v gnuplot >/dev/null || skip 'gnuplot is not installed'
 need python3
 ss-capture synth:1 --duration=6 --epoch=1000000000 | ss-featurize -o f.sst
 ss-model init --width=1/4 -o m.safetensors
-ss-encode --until=3 -m m.safetensors f.sst -o cut.sst
+ss-encode --until=3 -m m.safetensors --energy=raspberry-pi-4b f.sst -o cut.sst
 ss-finish -m m.safetensors cut.sst -o z.sst
 n=$(ss-cat --count z.sst)
 printf 'time_s,bandwidth_bps,rtt_ms,cpu\n0,1000000,20,0.5\n3,0,40,0.1\n9,2e6,30,0.9\n' >trace.csv
@@ -51,8 +51,8 @@ matches map.txt 'of variance'
 labels=$(ss-cat z.sst | grep -o ' label=[a-z]*' | sort -u | wc -l)
 ss-cat z.sst | grep ' data ' | grep -qv ' label=' && labels=$((labels + 1)) # those without are in the legend too
 [ "$(points map)" -eq $((n + labels)) ] || fail "$n records, $labels in the legend: $(cat map.txt)"
-for panel in cut 'size (kB)' 'lat. (ms)' Mbit/s RTT CPU; do matches timeline.txt "$panel"; done
-[ "$(points timeline)" -eq $((2 * n)) ] || fail "timeline: $(cat timeline.txt), for $n records" # size and latency
+for panel in cut 'size (kB)' 'lat. (ms)' 'energy (mJ)' Mbit/s RTT CPU; do matches timeline.txt "$panel"; done
+[ "$(points timeline)" -eq $((3 * n)) ] || fail "timeline: $(cat timeline.txt), for $n records" # size, latency, energy
 for stage in capture featurize encode finish all; do matches latency.txt "$stage"; done
 matches curves.txt 'windows heard'
 [ "$(points curves)" -eq 6 ] || fail 'curves: not 2 times 3 points'

@@ -121,4 +121,11 @@ mkdir "$(printf 'F/device.\033[2J')"
 put "$(printf 'F/device.\033[2J')/windows" 1
 status 1 ss-top --once --interval=0.1 F
 tr -d '\n -~' <out | grep -q . && fail 'other characters than text'
+# What a window takes is told where it is known.
+device E
+put E/energy 12.34
+status 0 ss-top --once --interval=0.1 E
+matches out ' energy 12.3 mJ'
+status 0 ss-top --once --interval=0.1 --json E
+matches out '"energy":12.34'
 exit 0
