@@ -23,6 +23,7 @@ static const struct {
      "output information, 2023"},
 };
 
+/* Of the two papers as others quote them; ss-profile(1) says which figures. */
 static const struct {
     const char *name;
     double base_w, w_per_mbit, tail_s, tail_w;
