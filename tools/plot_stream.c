@@ -201,6 +201,13 @@ static int add_point(cloud *c, const ss_record *rec, ss_err *e)
 {
     if (rec->rank != 1 || !rec->dim[0] || (c->dim && rec->dim[0] != c->dim))
         return ss_err_set(e, SS_EUNFIT, "an embedding of another shape than the first one");
+    if (rec->dtype == SS_DTYPE_PACKED) {
+        char name[32];
+        return ss_err_set(e, SS_EUNFIT,
+                          "an embedding packed by codec %s, which only its model unpacks: ss-finish -m MODEL "
+                          "FILE | ss-plot",
+                          ss_codec_name(ss_attr_uint(&rec->attrs, SS_ATTR_CODEC, 0), name));
+    }
     c->dim = rec->dim[0];
     if (c->n == MAX_POINTS / 10)
         return ss_err_set(e, SS_ELIMIT, "more than %d points: thin them out with ss-cat --every",

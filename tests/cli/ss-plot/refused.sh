@@ -56,6 +56,16 @@ matches err 'line 2.*cut'
 printf '{"steps":%s,"reward":1}\n' 1 2 1 2 >runs.log
 status 0 ss-plot runs.log -o runs.gp
 [ "$(sed -n '/^.f0/,/^EOD/p' runs.gp | grep -c '^$')" = 1 ] || fail 'runs are joined'
+# Embeddings that are packed: how to unpack them is said.
+if command -v python3 >/dev/null; then
+    PYTHONPATH=$SS_SRC/tests/golden PYTHONDONTWRITEBYTECODE=1 python3 -c "
+import sys, make
+sys.stdout.buffer.write(make.stream([make.record(dtype=make.PACKED, dims=(128,), attrs=((1, 10), (2, 16 * 64 + 1)),
+                                                 payload=bytes(40))]))
+" >packed.sst
+    status 5 ss-plot --plot=map packed.sst
+    matches err 'packed by codec b64i8.*ss-finish -m MODEL'
+fi
 # Names are text.
 cp deep.log "a'\`touch hacked\`.log"
 cp deep.log 'b".log'
