@@ -231,32 +231,71 @@ static int add_point(cloud *c, const ss_record *rec, ss_err *e)
     return rc;
 }
 
-/* Points of one label, or without (UINT32_MAX); false if there are none. */
-static bool points_of(figure *f, const cloud *c, uint32_t label, const double *at, int number)
+enum { MARKS = 16, LEGEND = 20, SHAPES = 5 };
+/* Of labels in turn: Okabe and Ito's, then Tol's muted ones with hollow shapes. */
+static const uint32_t mark_colour[MARKS] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xe69f00,
+                                            0x000000, 0x999999, 0x332288, 0x882255, 0x117733, 0x999933,
+                                            0xaa4499, 0x661100, 0x6699cc, 0xddcc77};
+static int mark_shape(int i)
 {
-    bool any = false;
-    for (size_t i = 0; i < c->n; i++)
-        if (c->label[i] == label) {
-            if (!any)
-                fprintf(f->script, "$p%d << EOD\n", number);
-            any = true;
-            fprintf(f->script, "%.5g %.5g\n", at[2 * i], at[2 * i + 1]);
-        }
-    if (any)
-        fputs("EOD\n", f->script);
-    return any;
+    static const int shape[2][SHAPES] = {{7, 5, 9, 13, 11}, {6, 4, 8, 12, 10}};
+    return shape[i % MARKS / 8][(i + i / MARKS) % SHAPES];
 }
 
-static void draw_map(figure *f, const plot_input *in, const cloud *c, const double *at, const double *share)
+/* Points with shape and colour, in an order in which no label covers the others; where there are many they
+ * shine through. mark: [nlabels] number of each label, -1 for those without points. */
+static void put_points(figure *f, const cloud *c, const double *at, const int *mark, uint32_t nlabels)
 {
-    static const int shape[] = {7, 5, 9, 13, 11, 6, 4, 8};
-    uint32_t of[256];
-    int n = 0;
-    bool rest = points_of(f, c, UINT32_MAX, at, 0);
-    for (uint32_t l = 0; l < in->h->nlabels && n < 255; l++)
-        if (points_of(f, c, l, at, n + 1))
-            of[n++] = l;
-    double low[2] = {0}, high[2] = {0}, half = 0;
+    size_t step = c->n % 7919 ? 7919 : 7907, i = 0; /* primes: every point comes once */
+    fputs("$p << EOD\n", f->script);
+    for (size_t k = 0; k < c->n; k++, i = (i + step) % c->n) {
+        int m = c->label[i] < nlabels ? mark[c->label[i]] : -1;
+        fprintf(f->script, "%.5g %.5g %d %" PRIu32 "\n", at[2 * i], at[2 * i + 1], m < 0 ? 7 : mark_shape(m),
+                (c->n > 500 ? 0x50000000u : 0) | (m < 0 ? 0xaaaaaau : mark_colour[m % MARKS]));
+    }
+    fputs("EOD\n", f->script);
+}
+
+static void map_legend(figure *f, const plot_input *in, const int *mark, int n, bool rest, double size)
+{
+    int shown = 0;
+    for (uint32_t l = 0; l < in->h->nlabels && n && shown < LEGEND; l++) {
+        if (mark[l] < 0)
+            continue;
+        char name[20];
+        snprintf(name, sizeof name, "%s", in->h->labels[l]);
+        fprintf(f->script,
+                ", keyentry with points pointtype %d pointsize %g linecolor rgb '#%06" PRIx32 "' title ",
+                mark_shape(mark[l]), size, mark_colour[mark[l] % MARKS]);
+        if (++shown == LEGEND && n > LEGEND)
+            snprintf(name, sizeof name, "and %d more", n - LEGEND + 1);
+        figure_text(f, name);
+    }
+    if (rest && n)
+        fprintf(f->script,
+                ", keyentry with points pointtype 7 pointsize %g linecolor rgb '#aaaaaa' title 'no label'",
+                size);
+}
+
+static int draw_map(figure *f, const plot_input *in, const cloud *c, const double *at, const double *share,
+                    ss_err *e)
+{
+    int n = 0, *mark = ss_alloc(in->h->nlabels + 1, sizeof *mark);
+    bool rest = false;
+    if (!mark)
+        return ss_err_set(e, SS_ENOMEM, "no memory for %" PRIu32 " labels", in->h->nlabels);
+    for (uint32_t l = 0; l < in->h->nlabels; l++)
+        mark[l] = -1;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->label[i] < in->h->nlabels)
+            mark[c->label[i]] = 0;
+        else
+            rest = true;
+    for (uint32_t l = 0; l < in->h->nlabels; l++)
+        if (!mark[l])
+            mark[l] = n++;
+    put_points(f, c, at, mark, in->h->nlabels);
+    double low[2] = {0}, high[2] = {0}, half = 0, size = c->n < 300 ? 0.6 : c->n < 2000 ? 0.45 : 0.35;
     for (size_t i = 0; i < 2 * c->n; i++) {
         low[i % 2] = fmin(low[i % 2], at[i]);
         high[i % 2] = fmax(high[i % 2], at[i]);
@@ -275,20 +314,15 @@ static void draw_map(figure *f, const plot_input *in, const cloud *c, const doub
         "set size ratio 1\nset lmargin at screen 0.15\nset rmargin at screen %g\n",
         100 * share[0], 100 * share[1], n ? 0.7 : 0.96);
     fputs(n ? "set key at screen 0.72,graph 1 left top vertical reverse Left\n" : "unset key\n", f->script);
-    fputs("plot ", f->script);
     f->height = n ? 56 : 74;
-    if (rest)
-        fprintf(f->script, "$p0 with points pointtype 7 pointsize 0.35 linecolor '%s' title 'no label'",
-                n ? "#bbbbbb" : "#0072b2");
-    for (int i = 0; i < n; i++) {
-        fprintf(f->script, "%s$p%d with points linetype %d pointtype %d pointsize 0.6 title ",
-                i || rest ? ", " : "", i + 1, 1 + i % FIGURE_COLOURS,
-                shape[(i + i / FIGURE_COLOURS) % FIGURE_COLOURS]);
-        char name[20];
-        snprintf(name, sizeof name, "%s", in->h->labels[of[i]]);
-        figure_text(f, name);
-    }
+    fprintf(
+        f->script,
+        "plot $p using 1:2:3:4 with points pointtype variable pointsize %g linecolor rgb variable notitle",
+        size);
+    map_legend(f, in, mark, n, rest, 0.6);
     putc('\n', f->script);
+    ss_free(mark);
+    return SS_OK;
 }
 
 int plot_map(figure *f, plot_input *in, ss_err *e)
@@ -310,9 +344,8 @@ int plot_map(figure *f, plot_input *in, ss_err *e)
         if (rc < 0)
             ss_err_set(e, rc, "no memory for the components of %zu points", c.n);
     }
-    if (rc == 0) {
-        draw_map(f, in, &c, at, share);
-    }
+    if (rc == 0)
+        rc = draw_map(f, in, &c, at, share, e);
     ss_free(at);
     ss_free(c.x);
     ss_free(c.label);
@@ -326,6 +359,7 @@ typedef struct panel {
     column t, v;
     bool steps; /* holds until the next one; else points */
     bool cuts;  /* the axis has names */
+    bool spans; /* may reach over decades */
 } panel;
 
 enum { MAX_PANELS = 16 };
@@ -352,9 +386,33 @@ static void cut_axis(figure *f, const column *v)
     fputs(")\n", f->script);
 }
 
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Decades where the largest is far beyond the median, which would lie on the axis; false: it is not. */
+static bool decades(figure *f, const column *v)
+{
+    double *sorted = ss_alloc(v->n, sizeof *sorted);
+    if (!sorted) /* the plain axis will do */
+        return false;
+    memcpy(sorted, v->v, v->n * sizeof *sorted);
+    qsort(sorted, v->n, sizeof *sorted, ascending);
+    double low = sorted[0], median = sorted[v->n / 2], high = sorted[v->n - 1];
+    ss_free(sorted);
+    if (!(low > 0) || high < 30 * median)
+        return false;
+    int from = (int)floor(log10(low)), to = (int)ceil(log10(high));
+    fprintf(f->script, "set logscale y\nset yrange [%g:%g]\nset format y '%%g'\nset ytics %d\nset mytics 1\n",
+            pow(10, from), pow(10, to), to - from > 3 ? 100 : 10);
+    return true;
+}
+
 static void draw_panels(figure *f, const panel *p, int n)
 {
-    double top = 2, each = 15, bottom = 9, end = 0;
+    double top = 2, each = 16, bottom = 9, end = 0;
     f->height = top + each * n + bottom;
     for (int i = 0; i < n; i++) {
         fprintf(f->script, "$p%d << EOD\n", i);
@@ -373,7 +431,7 @@ static void draw_panels(figure *f, const panel *p, int n)
     for (int i = 0; i < n; i++) {
         double y = f->height - top - each * (i + 1);
         fprintf(f->script, "set bmargin at screen %.6g\nset tmargin at screen %.6g\n", y / f->height,
-                (y + each - 2) / f->height);
+                (y + each - 3) / f->height);
         if (i == n - 1)
             fputs("set format x\nset xlabel 'time (s)'\n", f->script);
         fputs("set ylabel ", f->script);
@@ -384,10 +442,11 @@ static void draw_panels(figure *f, const panel *p, int n)
             high = fmax(high, p[i].v.v[k]);
         if (p[i].cuts)
             cut_axis(f, &p[i].v);
-        else
+        else if (!p[i].spans || !decades(f, &p[i].v))
             figure_axis(f, 'y', 0, high, 4);
         fprintf(f->script, "plot $p%d with %s linetype %d pointtype 7 pointsize 0.25\n", i,
                 p[i].steps ? "steps" : "points", 1 + i % FIGURE_COLOURS);
+        fputs("unset logscale y\nset format y\n", f->script);
     }
     fputs("unset multiplot\n", f->script);
 }
@@ -516,10 +575,10 @@ static int read_trace(const char *path, panel *p, int *n, ss_err *e)
 int plot_timeline(figure *f, plot_input *in, ss_err *e)
 {
     panel p[MAX_PANELS] = {[CUT] = {.name = "cut", .steps = true, .cuts = true},
-                           [KBYTES] = {.name = "size (kB)"},
+                           [KBYTES] = {.name = "size (kB)", .spans = true},
                            [U] = {.name = "u"},
-                           [LATENCY] = {.name = "lat. (ms)"},
-                           [ENERGY] = {.name = "energy (mJ)"}};
+                           [LATENCY] = {.name = "lat. (ms)", .spans = true},
+                           [ENERGY] = {.name = "energy (mJ)", .spans = true}};
     int64_t origin = INT64_MIN;
     int n = FROM_STREAM, rc = in->r ? read_timeline(in, in->r, p, &origin, true, e) : SS_OK;
     for (int i = 1; rc >= 0 && i < in->n; i++) {
@@ -550,12 +609,6 @@ int plot_timeline(figure *f, plot_input *in, ss_err *e)
 }
 
 /* ---- latency by stage ---- */
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
 
 typedef struct latencies {
     column of[2][TOOL_STAGES], all; /* ms, of work and waiting */

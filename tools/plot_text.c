@@ -31,6 +31,9 @@ static const struct {
     {"linear_probe", "linear probe"},
     {"knn", "k-NN"},
     {"precision_at_10", "precision@10"},
+    {"top", "nearest is right"},
+    {"gradient", "gradient norm"},
+    {"entropy", "entropy (nats)"},
 };
 
 static const char *axis_of(const char *member)
@@ -198,7 +201,7 @@ static void draw_curves(figure *f, const plot_input *in, const curves *c)
     int keys = in->n > 1 ? (in->n + 1) / 2 : 0;
     double top = 2 + 3.2 * keys, bottom = 9, each = c->n == 1 ? 38 : 22;
     f->height = top + each * c->n + bottom;
-    fputs("set multiplot\nset lmargin at screen 0.18\nset rmargin at screen 0.96\n", f->script);
+    fputs("set multiplot\nset lmargin at screen 0.18\nset rmargin at screen 0.94\n", f->script);
     figure_axis(f, 'x', c->first, c->last, 6);
     fputs("set format x ''\nunset key\n", f->script);
     for (int i = 0; i < c->n; i++) {
@@ -264,50 +267,153 @@ static double lost(const ss_profile *p, const ss_profile_choice *c)
     return p->quality_is_probe ? ss_profile_quality(p, c) : fmax(1 - c->cosine_mean, 1e-7);
 }
 
+static double kbit(const ss_profile *p, const ss_profile_choice *c)
+{
+    return c->bytes.mean * 8 / p->hop_ms;
+}
+
+/* The part of the picture in which points lie, in mm, and what its axes show. */
+typedef struct rate_axes {
+    double wide, high, low[2], top[2];
+    bool log_y;
+} rate_axes;
+
+static double along(const rate_axes *a, int axis, double v)
+{
+    double low = a->low[axis], top = a->top[axis];
+    if (!axis || a->log_y) {
+        v = log10(v);
+        low = log10(low);
+        top = log10(top);
+    }
+    return (v - low) / (top - low) * (axis ? a->high : a->wide);
+}
+
+/* The names of codecs at the cut input, each on the side of its point where it lies over least. */
+static void name_codecs(figure *f, const ss_profile *p, const rate_axes *a)
+{
+    static const double side[4][2] = {{0.9, 1.6}, {0.9, -1.6}, {-0.9, 1.6}, {-0.9, -1.6}}; /* mm */
+    double box[SS_PROFILE_MAX_CHOICES][3]; /* left, middle and width of those that are placed */
+    int placed = 0;
+    for (size_t i = 0; i < p->n && p->choice[i].cut == SS_CUT_INPUT; i++) {
+        const ss_profile_choice *c = &p->choice[i];
+        double x = along(a, 0, kbit(p, c)), y = along(a, 1, lost(p, c)),
+               wide = 1.1 * (double)strlen(c->codec);
+        int best = 0, least = INT32_MAX;
+        for (int k = 0; k < 4; k++) {
+            double left = x + side[k][0] - (side[k][0] < 0 ? wide : 0), middle = y + side[k][1];
+            int over = 0;
+            for (int j = 0; j < placed; j++)
+                over += 10 * (left < box[j][0] + box[j][2] && box[j][0] < left + wide &&
+                              fabs(middle - box[j][1]) < 2);
+            for (size_t j = 0; j < p->n; j++) {
+                double px = along(a, 0, kbit(p, &p->choice[j])), py = along(a, 1, lost(p, &p->choice[j]));
+                over += px > left - 0.5 && px < left + wide + 0.5 && fabs(py - middle) < 1.4;
+            }
+            if (left < 0 || left + wide > a->wide + 2 || middle < 1 || middle > a->high)
+                over += 20;
+            best = over < least ? k : best;
+            least = over < least ? over : least;
+        }
+        box[placed][0] = x + side[best][0] - (side[best][0] < 0 ? wide : 0);
+        box[placed][1] = y + side[best][1];
+        box[placed++][2] = wide;
+        fprintf(f->script,
+                "set label \"%s\" at %.6g,%.6g %s offset character %g,%g font ',5' textcolor '#404040'\n",
+                c->codec, kbit(p, c), lost(p, c), side[best][0] < 0 ? "right" : "left",
+                side[best][0] < 0 ? -0.6 : 0.6, side[best][1] < 0 ? -0.55 : 0.55);
+    }
+}
+
+/* Room around the points; without that of another decade where none is needed. */
+static rate_axes rate_ranges(figure *f, const ss_profile *p)
+{
+    rate_axes a = {0.75 * f->width, 0.62 * f->height, {INFINITY, INFINITY}, {0, 0}, !p->quality_is_probe};
+    for (size_t i = 0; i < p->n; i++) {
+        double v[2] = {kbit(p, &p->choice[i]), lost(p, &p->choice[i])};
+        for (int k = 0; k < 2; k++) {
+            a.low[k] = fmin(a.low[k], v[k]);
+            a.top[k] = fmax(a.top[k], v[k]);
+        }
+    }
+    for (int k = 0; k < 2; k++) {
+        bool log = !k || a.log_y;
+        double room =
+            log ? pow(fmax(a.top[k] / a.low[k], 2), 0.06) : fmax(0.06 * (a.top[k] - a.low[k]), 0.005);
+        a.low[k] = log ? a.low[k] / room : a.low[k] - room;
+        a.top[k] = log ? a.top[k] * room : a.top[k] + room;
+        if (log && a.top[k] < 30 * a.low[k]) { /* two decades have names at least */
+            a.low[k] = pow(10, floor(log10(a.low[k])));
+            a.top[k] = pow(10, ceil(log10(a.top[k])));
+        }
+        fprintf(f->script, "set %crange [%.6g:%.6g]\n", k ? 'y' : 'x', a.low[k], a.top[k]);
+    }
+    return a;
+}
+
+/* How deep a cut is, from dark to light; what is sent in its place or behind all of them stands out. */
+static const char *cut_colour(int cut)
+{
+    static const char *const depth[] = {"#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c",
+                                        "#28ae80", "#5ec962", "#a5d42f", "#d8c021"};
+    return cut == SS_CUT_INPUT ? "#000000" : cut == SS_CUT_EMBEDDING ? "#d55e00" : depth[(cut - 1) % 9];
+}
+
+/* Data of one cut, all of them and those that no other one of the cut beats in both. Returns those behind it.
+ */
+static size_t rate_series(figure *f, const ss_profile *p, size_t from, int series)
+{
+    size_t i = from;
+    fprintf(f->script, "$p%d << EOD\n", series);
+    for (; i < p->n && p->choice[i].cut == p->choice[from].cut; i++)
+        fprintf(f->script, "%.6g %.6g\n", kbit(p, &p->choice[i]), lost(p, &p->choice[i]));
+    fprintf(f->script, "EOD\n$l%d << EOD\n", series);
+    double best = p->quality_is_probe ? -INFINITY : INFINITY;
+    for (size_t k = from; k < i; k++) { /* they come by bytes */
+        double v = lost(p, &p->choice[k]);
+        if (p->quality_is_probe ? v <= best : v >= best)
+            continue;
+        best = v;
+        fprintf(f->script, "%.6g %.6g\n", kbit(p, &p->choice[k]), v);
+    }
+    fputs("EOD\n", f->script);
+    return i;
+}
+
 static void draw_rate(figure *f, ss_profile *p)
 {
-    static const int shape[] = {7, 9, 13, 11, 6, 5, 4, 8}, colour[] = {1, 2, 3, 4, 5, 6, 8};
+    static const int shape[] = {7, 9, 13, 11, 6, 8, 12, 10, 5, 7};
+    int cut[SS_CUT_EMBEDDING + 1], series = 0;
     qsort(p->choice, p->n, sizeof *p->choice, by_bytes);
     f->height = 65;
-    int series = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const ss_profile_choice *c = &p->choice[i];
-        if (!i || c->cut != c[-1].cut)
-            fprintf(f->script, "$p%d << EOD\n", series++);
-        fprintf(f->script, "%.6g %.6g", c->bytes.mean * 8 / p->hop_ms, lost(p, c));
-        fputs(i + 1 == p->n || c[1].cut != c->cut ? "\nEOD\n" : "\n", f->script);
+    for (size_t i = 0; i < p->n; series++) {
+        cut[series] = p->choice[i].cut;
+        i = rate_series(f, p, i, series);
     }
-    /* Above and below in turn, since neighbours in bytes are neighbours in quality too. */
-    for (size_t i = 0; i < p->n && p->choice[i].cut == SS_CUT_INPUT; i++)
-        fprintf(f->script, "set label \"%s\" at %.6g,%.6g left offset 0.5,%g font ',5' textcolor '#404040'\n",
-                p->choice[i].codec, p->choice[i].bytes.mean * 8 / p->hop_ms, lost(p, &p->choice[i]),
-                i % 2 ? -0.5 : 0.5);
+    rate_axes a = rate_ranges(f, p);
+    name_codecs(f, p, &a);
     fprintf(
         f->script,
-        "set datafile separator whitespace\nset logscale x\nset format x '%%g'\n"
+        "set logscale x\nset format x '%%g'\n"
         "set xlabel 'kbit in a second of sound'\nset ylabel '%s'\n%s"
-        "set offsets graph 0.06, graph 0.06, graph 0.06, graph 0.06\n"
-        "set lmargin at screen 0.21\nset rmargin at screen 0.96\nset bmargin at screen 0.32\n"
+        "set lmargin at screen 0.21\nset rmargin at screen 0.96\nset bmargin at screen 0.34\n"
+        "set tmargin at screen 0.96\n"
         "set key at screen 0.05,0.17 left top horizontal reverse Left maxcols 4 samplen 1 width -2\nplot ",
         p->quality_is_probe ? "probe accuracy" : "1 - cosine to the uncut embedding",
         p->quality_is_probe ? "" : "set logscale y\nset format y '%.0te%T'\n");
-    series = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const ss_profile_choice *c = &p->choice[i];
-        if (i && c->cut == c[-1].cut)
-            continue;
-        /* Codecs of one cut are a line; what is sent in place of a cut has nothing to do with each other. */
-        bool plain = c->cut == SS_CUT_INPUT;
-        fprintf(f->script,
-                "%s$p%d using 1:2 with %s linetype %d pointtype %d linewidth 0.6 pointsize 0.6 title ",
-                series ? ", " : "", series, plain ? "points" : "linespoints",
-                plain ? 7 : colour[(c->cut - 1) % (int)(sizeof colour / sizeof *colour)],
-                plain ? 5 : shape[c->cut % (int)(sizeof shape / sizeof *shape)]);
+    /* What is sent in place of a cut has nothing to do with each other: no line. */
+    for (int i = 0; i < series; i++)
+        if (cut[i] != SS_CUT_INPUT)
+            fprintf(f->script, "$l%d using 1:2 with lines linewidth 0.6 linecolor rgb '%s' notitle, ", i,
+                    cut_colour(cut[i]));
+    for (int i = 0; i < series; i++) {
+        bool plain = cut[i] == SS_CUT_INPUT;
+        fprintf(f->script, "%s$p%d using 1:2 with points pointtype %d pointsize %g linecolor rgb '%s' title ",
+                i ? ", " : "", i, plain ? 5 : shape[cut[i] - 1], 0.55, cut_colour(cut[i]));
         char name[24];
-        snprintf(name, sizeof name, "%s%s",
-                 c->cut == SS_CUT_INPUT || c->cut == SS_CUT_EMBEDDING ? "" : "cut ", ss_cut_name(c->cut));
+        snprintf(name, sizeof name, "%s%s", plain || cut[i] == SS_CUT_EMBEDDING ? "" : "cut ",
+                 ss_cut_name(cut[i]));
         figure_text(f, name);
-        series++;
     }
     putc('\n', f->script);
 }

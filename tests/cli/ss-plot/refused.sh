@@ -65,6 +65,20 @@ sys.stdout.buffer.write(make.stream([make.record(dtype=make.PACKED, dims=(128,),
 " >packed.sst
     status 5 ss-plot --plot=map packed.sst
     matches err 'packed by codec b64i8.*ss-finish -m MODEL'
+    # Of 25 labels with a point the legend has 20 rows. One latency far beyond the others makes its axis logarithmic.
+    PYTHONPATH=$SS_SRC/tests/golden PYTHONDONTWRITEBYTECODE=1 python3 -c "
+import json, struct, sys, make
+lead = make.preamble(json.dumps({'kind': 'embedding', 'labels': ['l%d' % i for i in range(30)]}))
+r = [make.record(dtype=make.F32, dims=(2,), seq=i, time=make.EPOCH + i * 480000000, payload=struct.pack('<2f', i, i * i % 7),
+                 attrs=((5, i), (19, 10 if i else 2000000))) for i in range(25)]
+sys.stdout.buffer.write(make.stream(r, lead))
+" >labels.sst
+    status 0 ss-plot labels.sst -o labels.gp
+    [ "$(grep -o keyentry labels.gp | wc -l)" = 20 ] || fail 'legend'
+    matches labels.gp "'and 6 more'"
+    [ "$(sed -n '/^.p <</,/^EOD/p' labels.gp | grep -c ' ')" = 26 ] || fail 'points of the map' # and the line that begins them
+    status 0 ss-plot --plot=timeline labels.sst -o log.gp
+    [ "$(grep -c '^set logscale y' log.gp)" = 1 ] || fail 'which axes are logarithmic'
 fi
 # Names are text.
 cp deep.log "a'\`touch hacked\`.log"
