@@ -91,6 +91,7 @@ static void prelude(const figure *f, FILE *to)
             f->width * scale, f->height * scale, FONT_PT * 96 / 72);
     if (!png)
         fputs("set pointsize 0.4\n", to);
+    fprintf(to, "size = %g\n", png ? 1 : 0.6); /* of points, so that they come out the same */
     fputs(style, to);
 }
 
@@ -100,6 +101,13 @@ void figure_text(figure *f, const char *s)
     for (; *s; s++)
         putc((unsigned char)*s < ' ' || *s == 0x7f || *s == '\'' || *s == '`' ? '?' : *s, f->script);
     putc('\'', f->script);
+}
+
+void figure_ylabel(figure *f, const char *s)
+{
+    fputs("set label 100 ", f->script);
+    figure_text(f, s);
+    fputs(" at screen 0.035,graph 0.5 center rotate by 90\n", f->script);
 }
 
 void figure_number(figure *f, double v)

@@ -23,6 +23,10 @@ typedef struct figure {
 int figure_open(figure *f, const char *format, double width, ss_err *e);
 /* A text in quotes, with nothing left in it that gnuplot would take for more than text. */
 void figure_text(figure *f, const char *s);
+/* What stands beside the axis on the left, of this plot and those behind it, at the edge of the picture:
+ * gnuplot's own place for it depends on how wide it takes the numbers of the axis to be, which in SVG it
+ * cannot know. */
+void figure_ylabel(figure *f, const char *s);
 /* A number, or NaN. */
 void figure_number(figure *f, double v);
 /* An axis ('x', 'y') from low to high or a little beyond, with at most so many numbers on it. */

@@ -132,7 +132,8 @@ static void frequency_axis(figure *f, const front *p, size_t bands)
 {
     double low = mel(p->low), step = (mel(p->high) - low) / (double)(bands + 1), before = -1e9;
     const char *comma = "";
-    fputs("set ylabel 'frequency (kHz)' offset 1,0\nset ytics (", f->script);
+    figure_ylabel(f, "frequency (kHz)");
+    fputs("set ytics (", f->script);
     for (double hz = 250; hz <= p->high; hz *= 2) {
         double at = (mel(hz) - low) / step - 1;
         if (at < -0.5 || at - before < (double)bands / 16) /* no room for its name */
@@ -265,16 +266,17 @@ static void map_legend(figure *f, const plot_input *in, const int *mark, int n, 
         char name[20];
         snprintf(name, sizeof name, "%s", in->h->labels[l]);
         fprintf(f->script,
-                ", keyentry with points pointtype %d pointsize %g linecolor rgb '#%06" PRIx32 "' title ",
+                ", keyentry with points pointtype %d pointsize %g*size linecolor rgb '#%06" PRIx32 "' title ",
                 mark_shape(mark[l]), size, mark_colour[mark[l] % MARKS]);
         if (++shown == LEGEND && n > LEGEND)
             snprintf(name, sizeof name, "and %d more", n - LEGEND + 1);
         figure_text(f, name);
     }
     if (rest && n)
-        fprintf(f->script,
-                ", keyentry with points pointtype 7 pointsize %g linecolor rgb '#aaaaaa' title 'no label'",
-                size);
+        fprintf(
+            f->script,
+            ", keyentry with points pointtype 7 pointsize %g*size linecolor rgb '#aaaaaa' title 'no label'",
+            size);
 }
 
 static int draw_map(figure *f, const plot_input *in, const cloud *c, const double *at, const double *share,
@@ -308,17 +310,19 @@ static int draw_map(figure *f, const plot_input *in, const cloud *c, const doubl
         fprintf(f->script, "set %crange [%.6g:%.6g]\n", k ? 'y' : 'x', middle - 1.05 * half - 1e-9,
                 middle + 1.05 * half + 1e-9);
     }
-    fprintf(
-        f->script,
-        "set xlabel '1st component (%.0f %% of variance)'\nset ylabel '2nd component (%.0f %%)' offset 1,0\n"
-        "set size ratio 1\nset lmargin at screen 0.15\nset rmargin at screen %g\n",
-        100 * share[0], 100 * share[1], n ? 0.7 : 0.96);
+    fprintf(f->script,
+            "set xlabel '1st component (%.0f %% of variance)'\n"
+            "set size ratio 1\nset lmargin at screen 0.15\nset rmargin at screen %g\n",
+            100 * share[0], n ? 0.7 : 0.96);
+    char second[48];
+    snprintf(second, sizeof second, "2nd component (%.0f %%)", 100 * share[1]);
+    figure_ylabel(f, second);
     fputs(n ? "set key at screen 0.72,graph 1 left top vertical reverse Left\n" : "unset key\n", f->script);
     f->height = n ? 56 : 74;
-    fprintf(
-        f->script,
-        "plot $p using 1:2:3:4 with points pointtype variable pointsize %g linecolor rgb variable notitle",
-        size);
+    fprintf(f->script,
+            "plot $p using 1:2:3:4 with points pointtype variable pointsize %g*size linecolor rgb variable "
+            "notitle",
+            size);
     map_legend(f, in, mark, n, rest, 0.6);
     putc('\n', f->script);
     ss_free(mark);
@@ -412,7 +416,7 @@ static bool decades(figure *f, const column *v)
 
 static void draw_panels(figure *f, const panel *p, int n)
 {
-    double top = 2, each = 16, bottom = 9, end = 0;
+    double top = 2, each = 16, bottom = 10.5, end = 0;
     f->height = top + each * n + bottom;
     for (int i = 0; i < n; i++) {
         fprintf(f->script, "$p%d << EOD\n", i);
@@ -434,9 +438,7 @@ static void draw_panels(figure *f, const panel *p, int n)
                 (y + each - 3) / f->height);
         if (i == n - 1)
             fputs("set format x\nset xlabel 'time (s)'\n", f->script);
-        fputs("set ylabel ", f->script);
-        figure_text(f, p[i].name);
-        fputs(" offset 0.5,0\n", f->script);
+        figure_ylabel(f, p[i].name);
         double high = 0;
         for (size_t k = 0; k < p[i].v.n; k++)
             high = fmax(high, p[i].v.v[k]);
@@ -683,9 +685,11 @@ static void draw_latency(figure *f, latencies *l)
     fputs("plot ", f->script);
     for (int wait = 1; wait >= 0; wait--)
         if (any[wait])
-            fprintf(f->script, "$p%d using 1:4:2:3 with xerrorbars linetype %d pointsize 0.6 title '%s', ",
-                    wait, 1 + wait, wait ? "waiting" : "work");
-    fputs("$all using 1:4:2:3 with xerrorbars linetype 7 pointtype 7 pointsize 0.6 notitle\n", f->script);
+            fprintf(f->script,
+                    "$p%d using 1:4:2:3 with xerrorbars linetype %d pointsize 0.6*size title '%s', ", wait,
+                    1 + wait, wait ? "waiting" : "work");
+    fputs("$all using 1:4:2:3 with xerrorbars linetype 7 pointtype 7 pointsize 0.6*size notitle\n",
+          f->script);
     f->height = 17 + 5 * (rows + 1);
 }
 

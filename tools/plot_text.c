@@ -199,7 +199,7 @@ static void short_name(const char *path, char out[24])
 static void draw_curves(figure *f, const plot_input *in, const curves *c)
 {
     int keys = in->n > 1 ? (in->n + 1) / 2 : 0;
-    double top = 2 + 3.2 * keys, bottom = 9, each = c->n == 1 ? 38 : 22;
+    double top = 2 + 3.2 * keys, bottom = 10.5, each = c->n == 1 ? 38 : 22;
     f->height = top + each * c->n + bottom;
     fputs("set multiplot\nset lmargin at screen 0.18\nset rmargin at screen 0.94\n", f->script);
     figure_axis(f, 'x', c->first, c->last, 6);
@@ -217,9 +217,8 @@ static void draw_curves(figure *f, const plot_input *in, const curves *c)
             putc('\n', f->script);
         }
         figure_axis(f, 'y', c->low[i], c->high[i], c->n == 1 ? 6 : 5);
-        fputs("set ylabel ", f->script);
-        figure_text(f, axis_of(c->y[i]));
-        fputs(" offset 0.5,0\nplot ", f->script);
+        figure_ylabel(f, axis_of(c->y[i]));
+        fputs("plot ", f->script);
         for (int k = 0; k < in->n; k++) {
             char name[24];
             short_name(in->file[k], name);
@@ -392,14 +391,14 @@ static void draw_rate(figure *f, ss_profile *p)
     }
     rate_axes a = rate_ranges(f, p);
     name_codecs(f, p, &a);
+    figure_ylabel(f, p->quality_is_probe ? "probe accuracy" : "1 - cosine to the uncut embedding");
     fprintf(
         f->script,
         "set logscale x\nset format x '%%g'\n"
-        "set xlabel 'kbit in a second of sound'\nset ylabel '%s'\n%s"
+        "set xlabel 'kbit in a second of sound'\n%s"
         "set lmargin at screen 0.21\nset rmargin at screen 0.96\nset bmargin at screen 0.34\n"
         "set tmargin at screen 0.96\n"
         "set key at screen 0.05,0.17 left top horizontal reverse Left maxcols 4 samplen 1 width -2\nplot ",
-        p->quality_is_probe ? "probe accuracy" : "1 - cosine to the uncut embedding",
         p->quality_is_probe ? "" : "set logscale y\nset format y '%.0te%T'\n");
     /* What is sent in place of a cut has nothing to do with each other: no line. */
     for (int i = 0; i < series; i++)
@@ -408,7 +407,8 @@ static void draw_rate(figure *f, ss_profile *p)
                     cut_colour(cut[i]));
     for (int i = 0; i < series; i++) {
         bool plain = cut[i] == SS_CUT_INPUT;
-        fprintf(f->script, "%s$p%d using 1:2 with points pointtype %d pointsize %g linecolor rgb '%s' title ",
+        fprintf(f->script,
+                "%s$p%d using 1:2 with points pointtype %d pointsize %g*size linecolor rgb '%s' title ",
                 i ? ", " : "", i, plain ? 5 : shape[cut[i] - 1], 0.55, cut_colour(cut[i]));
         char name[24];
         snprintf(name, sizeof name, "%s%s", plain || cut[i] == SS_CUT_EMBEDDING ? "" : "cut ",

@@ -26,6 +26,10 @@ for path in sys.argv[2:]:
     assert d.tag == svg + 'svg' and abs(float(d.get('width')) - float(width) / 25.4 * 96) < 1, path
     defined = {u for x in d.iter(svg + 'defs') for u in x.iter(svg + 'use')}
     points = sum(u not in defined for u in d.iter(svg + 'use'))
+    for g in d.iter(svg + 'g'): # no text begins outside of the picture
+        if g.find(svg + 'text') is not None and (g.get('transform') or '').startswith('translate('):
+            x, y = map(float, g.get('transform')[10:].split(')')[0].split(','))
+            assert 8 <= x < float(d.get('width')) and 0 < y < float(d.get('height')) - 2, (path, x, y)
     texts = ' '.join(' '.join(x.itertext()) for x in d.iter(svg + 'text'))
     open(path[:-4] + '.txt', 'w').write('%d %s\n' % (points, texts))
 P
