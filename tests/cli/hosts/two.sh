@@ -26,7 +26,7 @@ for n in $d $s; do
     ip -n $n link set v$n up
 done
 rate() { ip netns exec $d tc qdisc replace dev v$d root tbf rate "$1" burst 32kbit latency 400ms; }
-rate 20mbit 2>/dev/null || skip 'no tbf here'
+rate 20mbit 2>/dev/null || skip 'no tbf or no mounts here' # in a bare chroot
 sshd_start "ip netns exec $s" 10.77.0.2 "ip netns exec $d"
 
 ss-model init -o m.safetensors
