@@ -22,7 +22,7 @@ enum { MAX_TRACES = 4096, MADE_TRACES = 24, HELD_OUT = 5, BEAM = 48, FUTURES = 1
 static const char *profile_path, *traces_name, *without, *log_path, *score_path;
 static uint64_t steps = 600000;
 static int seeds = 1, seconds = 300, hidden = 64, every = 10, hold = 50, made = MADE_TRACES;
-static double rtt = 50, stale = 0.02, rate = 3e-4, discount = 0.8;
+static double rtt = 50, stale = 0.02, rate = 1e-3, discount = 0.8;
 static bool by_u = true, report = true, weak = true;
 
 static const tool_option options[] = {

@@ -20,7 +20,7 @@ ss_ppo_config ss_ppo_defaults(void)
                            .clip = 0.2,
                            .entropy = 0.01,
                            .value = 0.5,
-                           .rate = 3e-4,
+                           .rate = 1e-3,
                            .norm = 0.5,
                            .seed = 1,
                            .steps = 600000};

@@ -41,7 +41,7 @@ typedef struct ss_ppo_config {
 } ss_ppo_config;
 
 /** 16 copies, horizon 128, minibatch 256, 4 epochs, hidden 64, lambda 0.95, clip 0.2, entropy 0.01, value
- * 0.5, rate 3e-4, norm 0.5, seed 1, 600,000 steps. */
+ * 0.5, rate 1e-3, norm 0.5, seed 1, 600,000 steps. */
 ss_ppo_config ss_ppo_defaults(void);
 
 typedef struct ss_ppo ss_ppo;

@@ -15,9 +15,10 @@
  * A is the quality of the choice (ss_profile_quality). A window whose latency is beyond `late_ms` is lost: A
  * = 0, and the latency counts as late_ms. age is the time until a record of the embedding is at the server,
  * in seconds: what stands against keeping records back for ever. Windows have a hidden difficulty that
- * drifts, of which the uncertainty is the rank. With `by_u`, A of a choice that says so in the profile goes
- * along the straight line through its quality on the lower half (at rank 1/4) and the upper half (at 3/4);
- * the policy sees the rank of the latest window whose result is back.
+ * drifts, as fast as the profile says of the uncertainty (u.drift; else config.drift), which is its rank.
+ * With `by_u`, A of a choice that says so in the profile goes along the straight line through its quality on
+ * the lower half (at rank 1/4) and the upper half (at 3/4); the policy sees the rank of the latest window
+ * whose result is back.
  *
  * What a policy sees of the load is that of the machine, its own part with it; of the bandwidth the mean of
  * the last two seconds with an error of a tenth, and only while something passes: as ss-link has it, in an
