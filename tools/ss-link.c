@@ -199,6 +199,7 @@ static void write_state(bool changed)
         ss_state_put(l.dir, "link", l.state == UP && l.got_resume ? "up" : "down", &e);
     put_state("queue", (double)ss_spool_queue(l.spool));
     put_state("spool", (double)ss_spool_bytes(l.spool));
+    put_state("waiting", (double)ss_spool_waiting(l.spool));
     put_state("dropped", (double)ss_spool_dropped(l.spool));
     put_state("bytes", (double)l.bytes);
     if (l.spenders) { /* mJ of a window */

@@ -187,10 +187,10 @@ static void look_further(void)
     s.server_u = number_of(by_novelty() ? "novelty.server" : "uncertainty.server", false);
     if (isnan(s.server_u))
         s.server_u = number_of(by_novelty() ? "novelty.edge" : "uncertainty.edge", false);
-    double spool = number_of("spool", false), queue = number_of("queue", false);
-    if (isnan(spool) && to->action >= 0)
-        spool = queue * s.learned->action[to->action].bytes;
-    to->queue = spool;
+    double queue = number_of("queue", false);
+    to->queue = number_of("waiting", false);
+    if (isnan(to->queue) && to->action >= 0)
+        to->queue = queue * s.learned->action[to->action].bytes;
 }
 
 /* The cut and the load are this program's own to write, so only what is set by hand is read of them. */
@@ -326,6 +326,19 @@ static void stamp_action(ss_record *rec, const ss_split_action *a)
     }
 }
 
+/* What the trained policy knows of a cut that another one has chosen for it: its codec of fewest bytes, or
+ * NULL. */
+static const ss_split_action *least_of(int at)
+{
+    const ss_split_action *least = NULL;
+    for (int i = 0; s.learned && s.in.set < 0 && i < s.learned->net.out; i++) {
+        const ss_split_action *a = &s.learned->action[i];
+        if (a->cut == at && !a->hold && (!least || a->bytes < least->bytes))
+            least = a;
+    }
+    return least;
+}
+
 static void decide(ss_record *rec)
 {
     ss_policy_wish wish;
@@ -341,11 +354,16 @@ static void decide(ss_record *rec)
     int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
     if (why) {
         s.policy.config.cut = s.cuts[++s.next % s.ncut];
-        put_decision(rec, ss_cut_name(s.policy.cut), "-", 0);
+        const ss_split_action *a = least_of(s.policy.cut);
+        put_decision(rec, ss_cut_name(s.policy.cut), a ? a->codec : "-", 0);
     }
     if (why && explain)
         say(rec, before, why, &wish);
-    ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)s.policy.cut);
+    const ss_split_action *a = least_of(s.policy.cut);
+    if (a)
+        stamp_action(rec, a);
+    else
+        ss_attr_set_uint(&rec->attrs, SS_ATTR_SPLIT, (uint64_t)s.policy.cut);
 }
 
 static int take(const ss_record *in, ss_err *e)

@@ -12,6 +12,7 @@ enum {
     HOLES = 32, /* gaps that wait to be put, of streams that are mixed */
     LEAST = 4096,
     MOST = 4 << 20,
+    SIZES = 4096, /* records whose bytes are remembered */
 };
 
 /* Where a stream stands on this connection. */
@@ -62,6 +63,8 @@ struct ss_spool {
     bool other;           /* rec has another header */
     char *text;           /* the connection's header */
     uint64_t dropped;
+    uint64_t puts, put_bytes,
+        before[SIZES]; /* since it was opened: records, bytes, those before the newest */
 };
 
 static int put_missed(ss_spool *s, ss_err *e);
@@ -178,6 +181,14 @@ uint64_t ss_spool_queue(const ss_spool *s)
 {
     uint64_t at = oldest(s), next = ss_journal_next(s->j);
     return (next > at ? next - at : 0) + (uint64_t)s->missed.n;
+}
+
+uint64_t ss_spool_waiting(const ss_spool *s)
+{
+    uint64_t n = ss_spool_queue(s);
+    if (n > s->puts || n > SIZES)
+        return ss_spool_bytes(s);
+    return n ? s->put_bytes - s->before[(s->puts - n) % SIZES] : 0;
 }
 
 uint64_t ss_spool_unsent(const ss_spool *s)
@@ -399,8 +410,11 @@ int ss_spool_put(ss_spool *s, const ss_record *rec, ss_err *e)
     if (!rc && fits(s, rec)) {
         rc = put_missed(s, e);
         int64_t at = rc ? rc : ss_journal_append(s->j, rec, e);
-        if (at >= 0)
+        if (at >= 0) {
+            s->before[s->puts++ % SIZES] = s->put_bytes;
+            s->put_bytes += ss_record_bytes(rec);
             return SS_OK;
+        }
         rc = (int)at;
         if (rc == SS_EINVAL)
             return rc;
@@ -587,7 +601,8 @@ bool ss_spool_resume(ss_spool *s, const ss_record *rec)
     if (!q)
         return false;
     bool none = ss_attr_has(&rec->attrs, SS_ATTR_COUNT) && !ss_attr_uint(&rec->attrs, SS_ATTR_COUNT, 0);
-    if (q->state != ASKED) /* an answer to a hello that only measured the way: what is durable is acknowledged */
+    if (q->state !=
+        ASKED) /* an answer to a hello that only measured the way: what is durable is acknowledged */
         return none || ss_spool_ack(s, rec);
     q->state = GOING;
     /* A server that has lost what it acknowledged is told of the hole. */

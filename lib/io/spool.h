@@ -76,9 +76,13 @@ bool ss_spool_ack(ss_spool *s, const ss_record *rec);
 int ss_spool_trim(ss_spool *s, bool all, ss_err *e);
 
 bool ss_spool_full(const ss_spool *s);
-uint64_t ss_spool_queue(const ss_spool *s);   /* records not acknowledged */
-uint64_t ss_spool_unsent(const ss_spool *s);  /* of them not sent on this connection */
-uint64_t ss_spool_bytes(const ss_spool *s);   /* memory or disk */
+uint64_t ss_spool_queue(const ss_spool *s);  /* records not acknowledged */
+uint64_t ss_spool_unsent(const ss_spool *s); /* of them not sent on this connection */
+uint64_t
+ss_spool_bytes(const ss_spool *s); /* memory or disk, with what is acknowledged and not removed yet */
+/** Bytes of the records not acknowledged; at most: ss_spool_bytes when some were put before it was opened, or
+ * more than 4096 wait. */
+uint64_t ss_spool_waiting(const ss_spool *s);
 uint64_t ss_spool_dropped(const ss_spool *s); /* records that became gaps here, since it was opened */
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "failalloc.h"
 #include "io/spool.h"
+#include "io/stream_internal.h"
 #include "scratch.h"
 #include "unit.h"
 
@@ -189,6 +190,47 @@ START_TEST(in_order_without_a_hole)
                 run(seed % 2 ? NULL : dir, SS_DROP_OLDEST, 0, seed);
         }
     scratch_leave();
+}
+END_TEST
+
+/* Bytes that wait are those of the records not acknowledged, though the file keeps some that are. */
+START_TEST(what_waits)
+{
+    enum { N = 6000 };
+    ss_spool *s;
+    ss_err e;
+    const ss_header *h;
+    const ss_record *r;
+    uint64_t all = 0, last = 0;
+    must(ss_spool_open(&s, NULL, &(ss_spool_config){.drop = SS_DROP_NONE}, &e), &e);
+    must(ss_spool_header(s, &one, &e), &e);
+    ck_assert_uint_eq(ss_spool_waiting(s), 0);
+    must(ss_spool_begin(s, &h, &e), &e);
+    for (uint64_t k = 0; k < N; k++) {
+        ss_record rec = sample(0, k);
+        must(ss_spool_put(s, &rec, &e), &e);
+        all += ss_record_bytes(&rec);
+        last += k >= N - 1000 ? ss_record_bytes(&rec) : 0;
+        if (k < 4096)
+            ck_assert_uint_eq(ss_spool_waiting(s), all);
+    }
+    ck_assert_uint_ge(ss_spool_waiting(s), all); /* more than are remembered */
+    must(ss_spool_begin(s, &h, &e), &e);
+    while (ss_spool_next(s, &r, &e) > 0)
+        if (r->type == SS_TYPE_KEEPALIVE) {
+            ss_record resume = {.type = SS_TYPE_RESUME, .epoch = 7};
+            ss_attr_set_uint(&resume.attrs, SS_ATTR_COUNT, 0);
+            ck_assert(ss_spool_resume(s, &resume));
+        }
+    ss_record ack = {.type = SS_TYPE_ACK, .epoch = 7, .seq = N - 1001};
+    ck_assert(ss_spool_ack(s, &ack));
+    ck_assert_uint_eq(ss_spool_queue(s), 1000);
+    ck_assert_uint_eq(ss_spool_waiting(s), last);
+    ack.seq = N - 1;
+    ck_assert(ss_spool_ack(s, &ack));
+    ck_assert_uint_eq(ss_spool_waiting(s), 0);
+    ck_assert_uint_gt(ss_spool_bytes(s), 0);
+    must(ss_spool_close(&s, &e), &e);
 }
 END_TEST
 
@@ -437,5 +479,5 @@ START_TEST(every_failing_allocation)
 }
 END_TEST
 
-UNIT_MAIN("spool", in_order_without_a_hole, what_is_dropped, another_header, the_other_side_decides,
-          nothing_acknowledged, every_failing_allocation)
+UNIT_MAIN("spool", in_order_without_a_hole, what_waits, what_is_dropped, another_header,
+          the_other_side_decides, nothing_acknowledged, every_failing_allocation)

@@ -18,7 +18,7 @@ arrived() { # FOLDER: the journal there holds the records of p.sst, and ./out th
 
 status 0 ss-link --state=S -- "$peer" j1 <p.sst
 arrived j1
-grep -q down S/link && grep -qx 0 S/queue && grep -qx 0 S/dropped || fail 'the state directory says otherwise'
+grep -q down S/link && grep -qx 0 S/queue && grep -qx 0 S/waiting && grep -qx 0 S/dropped || fail 'the state directory says otherwise'
 ss-cat --json j1/*.sst | head -n 1 >head
 matches head '"program": *"ss-link"'
 

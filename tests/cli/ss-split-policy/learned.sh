@@ -27,6 +27,13 @@ matches err 'window 10: embedding/i8+hold -> embedding/i8+hold, time: .* held 1,
 status 0 ss-split-policy -p p.json --state=S --explain --every=7 f.sst
 matches err 'window 7: '
 
+# What waits for the link is what has not arrived there, not what a spool keeps of it.
+echo 700000 >S/set/spool
+echo 5000 >S/set/waiting
+status 0 ss-split-policy -p p.json --state=S --explain f.sst
+matches err 'window 0: .* queue 5000,'
+rm S/set/spool S/set/waiting
+
 # By hand goes before it.
 echo 2 >S/set/split
 status 0 ss-split-policy -p p.json --state=S f.sst
@@ -42,8 +49,12 @@ status 0 ss-split-policy -p p.json --state=S f.sst
 [ "$(grep -c 'the bandwidth is not known: --policy=heuristic decides' err)" -eq 1 ] || fail "$(cat err)"
 ss-cat --json out >out.json
 [ "$(grep -c '"split":5' out.json)" -eq "$(ss-cat --count f.sst)" ] || fail 'not what the heuristic says'
+! grep -q '"codec"' out.json || fail 'a codec for a cut of which the policy has none'
 status 0 ss-split-policy -p p.json f.sst
 matches err 'the bandwidth is not known'
+status 0 ss-split-policy -p p.json --policy=fixed --cut=input f.sst
+ss-cat --json out >out.json
+[ "$(grep -c '"split":0,"codec":4' out.json)" -eq "$(ss-cat --count f.sst)" ] || fail 'not in the codec that the policy has there'
 
 # While it runs: a load set by hand moves the cut at once, and so does the end of it.
 cat >live.py <<'P'
