@@ -587,6 +587,8 @@ static int play_clips(const ss_manifest *m, int fold, ss_err *e)
     int rc = SS_OK;
     for (size_t i = 0; i < m->n; i++)
         clips += m->clip[i].label >= 0 && m->clip[i].fold == fold;
+    if (!clips)
+        return ss_err_set(e, SS_EUNFIT, "'%s': no labelled clip is in fold %d", manifest_path, fold);
     share = ((size_t)windows + clips - 1) / clips;
     for (p.clip = 0; p.clip < m->n && !rc && !tool_stop; p.clip++) {
         const ss_clip *c = &m->clip[p.clip];
@@ -621,14 +623,8 @@ static int play_manifest(ss_err *e)
         return rc;
     for (size_t i = 0; i < m->n && !test_fold; i++)
         fold = m->clip[i].label >= 0 && m->clip[i].fold > fold ? m->clip[i].fold : fold;
-    bool there = false;
-    for (size_t i = 0; i < m->n; i++)
-        there |= m->clip[i].label >= 0 && m->clip[i].fold == fold;
-    if (!there)
-        rc = ss_err_set(e, SS_EUNFIT, "'%s': no labelled clip is in fold %d", manifest_path, fold);
     p.teaching = true;
-    if (!rc)
-        rc = play_clips(m, fold, e);
+    rc = play_clips(m, fold, e);
     p.teaching = false;
     if (!rc && !tool_stop)
         rc = learn_probe(m->labels.n, e);
@@ -703,14 +699,15 @@ static int merge_server(ss_profile *out, ss_err *e)
     if (strcmp(other->architecture, out->architecture))
         rc = ss_err_set(e, SS_EUNFIT, "'%s' is of architecture %s, the model of %s", server_path,
                         other->architecture, out->architecture);
+    bool better = other->quality_is_probe && !out->quality_is_probe; /* a probe has measured it there alone */
     for (size_t i = 0; i < out->n && rc == SS_OK; i++) {
         int k = ss_profile_find(other, out->choice[i].cut, out->choice[i].codec);
         out->choice[i].server_ms = k < 0 ? (ss_profile_ms){NAN, NAN, NAN} : other->choice[k].server_ms;
-        if (k >= 0 && other->quality_is_probe && !out->quality_is_probe)
+        if (k >= 0 && better)
             take_quality(&other->choice[k], &out->choice[i]);
         missing += k < 0;
     }
-    if (rc == SS_OK && other->quality_is_probe && !out->quality_is_probe) { /* it was measured there */
+    if (rc == SS_OK && better) {
         out->quality_is_probe = true;
         out->full = other->full;
         out->u = other->u;

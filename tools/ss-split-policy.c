@@ -352,14 +352,13 @@ static void decide(ss_record *rec)
         return;
     }
     int before = s.policy.cut, why = ss_policy_step(&s.policy, &s.in, &wish);
+    const ss_split_action *a = least_of(s.policy.cut);
     if (why) {
         s.policy.config.cut = s.cuts[++s.next % s.ncut];
-        const ss_split_action *a = least_of(s.policy.cut);
         put_decision(rec, ss_cut_name(s.policy.cut), a ? a->codec : "-", 0);
     }
     if (why && explain)
         say(rec, before, why, &wish);
-    const ss_split_action *a = least_of(s.policy.cut);
     if (a)
         stamp_action(rec, a);
     else
